@@ -1,0 +1,37 @@
+# Everything runs in .venv, which `make install` makes: nothing outside this folder is changed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install quickstart check test test-slow test-gpu clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bertlab needs Python 3.11 or newer; name one with PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The main job on real data: fine-tune MiniLM on the SMS spam collection with three strategies together, test it.
+quickstart: install
+	$(BIN)/bertlab fit --config configs/finetune/sms_spam.yaml --config configs/hardware/cpu.yaml
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# One thread a process: the tests are many small things, and the cores run them side by side.
+test: install
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m 'not slow and not gpu'
+
+test-slow: install
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -m slow
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

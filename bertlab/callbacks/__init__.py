@@ -1,0 +1,1 @@
+"""Optimisation strategies, one a file, and what they are built from."""

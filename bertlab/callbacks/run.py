@@ -1,0 +1,206 @@
+"""Run: the façade a strategy is handed. It asks for changes here and never touches model or optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.triggers import Horizon
+from bertlab.interfaces import Block, HasClassCounts
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+#: A factor for each step: given optimizer steps since the stage began, the factor of the next step.
+Curve = Callable[[int], float]
+
+#: What a strategy may touch → how the wishes of several strategies for it come together.
+RESOURCES = {
+    "trainable": "one strategy alone decides",
+    "class_weights": "one strategy alone decides",
+    "lr": "factors multiply",
+    "weights": "in the order of their class names",
+    "checkpoints": "each its own files",
+}
+EXCLUSIVE = {"trainable", "class_weights"}
+
+
+@dataclass
+class Wishes:
+    """What one strategy wants for the stage it is in.
+
+    Attributes:
+        trainable: the blocks to train, by identity; None: no wish.
+        factors: pairs of blocks and the factor, or curve of factors, on their rate.
+        class_weights: (C,) weights, or a function from steps since the stage began to them; None: no wish.
+    """
+
+    trainable: list[Block] | None = None
+    factors: list[tuple[list[Block], float | Curve]] = field(default_factory=list)
+    class_weights: Tensor | Callable[[int], Tensor] | None = None
+
+
+class Run:
+    """A training run as a strategy sees it: read where it stands, say what you want.
+
+    Everything asked for holds until the strategy's next stage, when `apply` is called with a fresh slate.
+
+    Attributes:
+        stage: number of the strategy's stage, from 0.
+        stage_start: optimizer steps done when the stage began.
+        stage_end: optimizer steps done when it ends; None where nobody can know yet (a plateau).
+        horizon: total steps and steps per epoch.
+        blocks: the blocks of the encoder, from the embeddings up.
+        head: the block of the task's head.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: str,
+        touches: set[str],
+        stage: int,
+        span: tuple[int, int | None],
+        horizon: Horizon,
+        blocks: Blocks,
+        trainer: Trainer,
+        record: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self.stage = stage
+        self.stage_start, self.stage_end = span
+        self.horizon = horizon
+        self.blocks = Blocks(list(blocks)[:-1])
+        self.head = blocks[len(blocks) - 1]
+        self.trainer = trainer
+        self.wishes = Wishes()
+        self._strategy = strategy
+        self._touches = touches
+        self._record = record
+        self._notes: list[tuple[str, dict[str, Any]]] | None = []
+
+    @property
+    def all_blocks(self) -> Blocks:
+        """The encoder's blocks and the head."""
+        return Blocks([*self.blocks, self.head])
+
+    def train_only(self, *blocks: Block | Iterable[Block]) -> None:
+        """Train these blocks and freeze all others.
+
+        A frozen block gets no gradient, no weight decay and no update, costs no backward time, and its
+        dropout is off; its optimizer state is kept for when it is trained again. A weight that several
+        blocks share is trained if any of them is.
+
+        Args:
+            blocks: blocks, or sequences of blocks.
+
+        Raises:
+            ValueError: no block at all is left to train.
+        """
+        self._allow("trainable", "train_only")
+        chosen = _flat(blocks)
+        if not chosen:
+            raise ValueError(f"{self._strategy}: train_only without a block would leave nothing to train")
+        self.wishes.trainable = chosen
+
+    def freeze(self, *blocks: Block | Iterable[Block]) -> None:
+        """Freeze these blocks and train all others."""
+        frozen = {id(block) for block in _flat(blocks)}
+        self.train_only([block for block in self.all_blocks if id(block) not in frozen])
+
+    def scale_lr(self, blocks: Block | Iterable[Block], factor: float | Callable[[int], float]) -> None:
+        """Multiply the rate of blocks, on top of the schedule and of what other strategies ask.
+
+        Args:
+            blocks: one block or several.
+            factor: 0 or more, or a function from a block's depth (0 for the head, 1 for the highest block of
+                the encoder) to it.
+        """
+        self._allow("lr", "scale_lr")
+        for block in _flat([blocks]):
+            value = factor(block.depth) if callable(factor) else factor
+            self.wishes.factors.append(([block], _checked(value, self._strategy)))
+
+    def anneal_lr(self, curve: Curve, blocks: Block | Iterable[Block] | None = None) -> None:
+        """Multiply the rate by a factor that changes with every step of this stage.
+
+        Args:
+            curve: from optimizer steps since the stage began (0 for its first step) to a factor of 0 or more.
+            blocks: all, unless given.
+        """
+        self._allow("lr", "anneal_lr")
+        chosen = _flat([self.all_blocks if blocks is None else blocks])
+        self.wishes.factors.append((chosen, lambda step: _checked(curve(step), self._strategy)))
+
+    def weight_classes(self, weights: Tensor | Callable[[int], Tensor]) -> None:
+        """Weigh the classes in the training loss.
+
+        Args:
+            weights: (C,) weights of 0 or more, or a function from steps since the stage began to them.
+        """
+        self._allow("class_weights", "weight_classes")
+        self.wishes.class_weights = weights
+
+    def class_counts(self) -> Tensor:
+        """(C,) int64 rows of each class in the training split.
+
+        Raises:
+            ValueError: the data has no classes.
+        """
+        data = self._classes()
+        return data.class_counts()
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the C classes in the order of their ids."""
+        names = self._classes().label_names
+        if names is None:
+            raise ValueError(f"{self._strategy} needs classes, and the data has none (is this regression?)")
+        return names
+
+    def note(self, what: str, **facts: Any) -> None:
+        """Put an event of your own on the timeline.
+
+        What `apply` notes is recorded when the stage begins, and not again when a resume replays it.
+        """
+        if self._notes is not None:
+            self._notes.append((what, facts))
+        else:
+            self._record(what, facts)
+
+    def settle(self) -> list[tuple[str, dict[str, Any]]]:
+        """Called when `apply` has returned: hands over what it noted; later notes are recorded at once."""
+        notes, self._notes = self._notes or [], None
+        return notes
+
+    def _classes(self) -> HasClassCounts:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, HasClassCounts):
+            raise ValueError(
+                f"{self._strategy} needs to know the classes, and {type(data).__name__} does not tell: "
+                "use a data module with label_names and class_counts()"
+            )
+        return data
+
+    def _allow(self, resource: str, method: str) -> None:
+        if resource not in self._touches:
+            raise ValueError(
+                f"{self._strategy} calls run.{method} but does not declare it: "
+                f"add {resource!r} to {self._strategy}.touches"
+            )
+
+
+def _flat(blocks: Iterable[Block | Iterable[Block]]) -> list[Block]:
+    found: dict[int, Block] = {}
+    for item in blocks:
+        for block in [item] if isinstance(item, Block) else item:
+            found[id(block)] = block
+    return list(found.values())
+
+
+def _checked(factor: float, strategy: str) -> float:
+    if not 0 <= factor < float("inf"):
+        raise ValueError(f"{strategy} asks for a rate factor of {factor}; 0 or more is accepted")
+    return factor

@@ -1,0 +1,159 @@
+"""Strategy: the base of every optimisation strategy.
+
+Write one in about ten lines:
+
+class GradualUnfreeze(Strategy):
+    '''Howard & Ruder 2018, section 3.3.'''
+
+    when = EachStage()
+    touches = {"trainable", "lr"}
+
+    def __init__(self, blocks_per_stage: int = 1, decay: float = 0.9) -> None:
+        self.blocks_per_stage, self.decay = blocks_per_stage, decay
+
+    def apply(self, run: Run) -> None:
+        top = run.blocks.top(run.stage * self.blocks_per_stage)
+        run.train_only(run.head, *top)
+        run.scale_lr(top, lambda depth: self.decay**depth)
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.run import Run
+from bertlab.callbacks.triggers import (
+    AtEpoch,
+    AtFraction,
+    AtStep,
+    EachCycle,
+    EachEpoch,
+    EachStage,
+    Horizon,
+    InTurn,
+    OnPlateau,
+    Trigger,
+)
+
+__all__ = [
+    "AtEpoch",
+    "AtFraction",
+    "AtStep",
+    "EachCycle",
+    "EachEpoch",
+    "EachStage",
+    "InTurn",
+    "OnPlateau",
+    "Run",
+    "Strategy",
+    "Trigger",
+]
+
+
+class Strategy(Callback):
+    """An optimisation strategy: *when* it acts, *what it touches*, *what it does*.
+
+    What the `run` it is handed guarantees, alone or together with other strategies: parameters are told apart
+    by identity; every parameter stays in its optimizer group from start to end; frozen parameters do not move
+    and cost no backward; ranks stay equal; a killed and resumed run ends as one never killed; what is trained
+    is in train mode; every change is on the timeline. The order of strategies in the list does not matter.
+
+    Attributes:
+        when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
+        touches: what `apply` changes: "trainable", "lr", "class_weights". Two strategies that both touch
+            "trainable", or both "class_weights", are refused by name; factors on "lr" multiply.
+        leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
+        stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
+    """
+
+    when: Trigger = AtStep()
+    touches: ClassVar[set[str]] = set()
+    leads: ClassVar[str | None] = None
+    stages: int | None = None
+
+    #: the stage entered last; −1 before training.
+    entered: int = -1
+    #: of the first strategy of a trainer: what conducts them all.
+    conductor: Conductor | None = None
+    _trigger: Trigger | None = None
+    _learnt: dict[str, Any] | None = None
+
+    def apply(self, run: Run) -> None:
+        """Say what holds during stage `run.stage`.
+
+        A function of `run` alone, without side effects: it is called again, for the same stage, on resume.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what it does: write apply(self, run)")
+
+    def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
+        """Look at the model, the data and the length of training before it begins; refuse what cannot work.
+
+        Args:
+            trainer: its data module is set up.
+            blocks: of the whole task, the head last.
+            horizon: total steps and steps per epoch.
+        """
+
+    def on_stage_start(self, run: Run) -> None:
+        """Act once when a stage begins, after `apply`; never on resume. For effects on weights and files."""
+
+    def on_stage_end(self, run: Run) -> None:
+        """Act once when a stage ends, before the next one begins, and at the end of training."""
+
+    @property
+    def trigger(self) -> Trigger:
+        """This instance's own copy of `when`."""
+        if self._trigger is None:
+            self._trigger = copy.deepcopy(self.when)
+            if self._learnt is not None:
+                self._trigger.load_state_dict(self._learnt)
+        return self._trigger
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stage entered last and what the trigger has learnt. Plain values and tensors only."""
+        return {"entered": self.entered, "trigger": self.trigger.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.entered = state_dict["entered"]
+        # Kept until the trigger is made, which may need to see the model first.
+        self._trigger, self._learnt = None, state_dict["trigger"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse combinations that clash before anything is trained."""
+        Conductor.of(trainer).check()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the stages in force that the run stands in."""
+        Conductor.of(trainer).start()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on to the stages that the next optimizer step belongs to."""
+        Conductor.of(trainer).advance()
+        pl_module.log(
+            f"strategy/{type(self).__name__}/stage",
+            float(self.entered),
+            on_step=True,
+            on_epoch=False,
+            batch_size=1,
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the trigger learn from the metrics."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            Conductor.of(trainer).observe(self)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the last stage."""
+        Conductor.of(trainer).finish()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave no trace: every parameter can be trained again, every rate is the schedule's."""
+        Conductor.of(trainer).release()

@@ -1,0 +1,87 @@
+"""The `bertlab` command: verbs, help, and errors that a user can read."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import linecache
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import bertlab
+
+#: Each verb: what it does, in one line, and the module whose `run(args)` does it (imported when it is needed).
+VERBS = {
+    "fit": ("train, keep the best checkpoint, test it", "bertlab.cli_lightning"),
+    "validate": ("evaluate a checkpoint on the validation split", "bertlab.cli_lightning"),
+    "test": ("evaluate a checkpoint on the test split", "bertlab.cli_lightning"),
+    "predict": ("write the predictions of a checkpoint as Parquet", "bertlab.cli_lightning"),
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a `bertlab` command.
+
+    Args:
+        args: the command line without the program's name; that of this process, if not given.
+
+    Raises:
+        SystemExit: 0 after help, 2 for a command line or configuration that cannot be read, 1 for any other
+            error of the user's. Errors of the program itself are raised as they are.
+    """
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in {"-h", "--help"}:
+        print(_help())
+        return
+    if args[0] == "--version":
+        print(f"bertlab {bertlab.__version__}")
+        return
+    if args[0] not in VERBS:
+        near = difflib.get_close_matches(args[0], VERBS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        _fail(f"there is no {args[0]!r}: {hint}Verbs are {', '.join(VERBS)}; they come first", code=2)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # a strategy of one's own, in the folder one works in, is found by its file
+    try:
+        importlib.import_module(VERBS[args[0]][1]).run(args)
+    except Exception as error:
+        if os.environ.get("BERTLAB_DEBUG") or not _is_meant_for_users(error):
+            raise
+        _fail(f"{error}\n(BERTLAB_DEBUG=1 shows where it was raised)", code=getattr(error, "exit_code", 1))
+
+
+def _help() -> str:
+    lines = "\n".join(f"  {verb:<10}{text}" for verb, (text, _) in VERBS.items())
+    return (
+        "usage: bertlab VERB --config FILE.yaml [--config OVERLAY.yaml …] [--any.key VALUE …]\n\n"
+        f"{bertlab.__doc__}\n\nverbs:\n{lines}\n\n"
+        "  bertlab VERB --help             all keys\n"
+        "  bertlab VERB … --print_config   the configuration that would be run\n"
+        "  bertlab fit … --ckpt_path last  go on with the newest run of that name\n"
+        "  bertlab --version\n"
+    )
+
+
+def _is_meant_for_users(error: Exception) -> bool:
+    """Whether an error is bertlab's word to its user, rather than a fault in the program.
+
+    It is if a `raise` of bertlab's own raised it, or if Lightning says that the configuration is wrong.
+    """
+    if type(error).__name__ == "MisconfigurationException":
+        return True
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(frame.filename).is_relative_to(Path(bertlab.__file__).parent)
+    return ours and linecache.getline(frame.filename, frame.lineno or 0).lstrip().startswith("raise ")
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"bertlab: error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

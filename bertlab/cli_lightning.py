@@ -1,0 +1,249 @@
+"""fit, validate, test and predict: Lightning's command line, with bertlab's links and defaults."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from bertlab.callbacks.step_seed import StepSeed
+from bertlab.cli_links import data_seed, tokenizer_source
+from bertlab.cli_overlays import UsageError, check_order, files_with
+from bertlab.prediction.writer import PredictionWriter
+from bertlab.tracking.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from bertlab.tracking.checkpoints import Checkpoints
+from bertlab.tracking.config_file import ConfigFile
+from bertlab.tracking.evaluation_plots import EvaluationPlots
+from bertlab.tracking.learning_rates import LearningRates
+from bertlab.tracking.metrics_csv import MetricsCsv
+from bertlab.tracking.progress import Progress
+from bertlab.tracking.results import Results
+from bertlab.tracking.run_choice import choose_run, default_name, forget_run
+from bertlab.tracking.run_directory import RunDirectory
+from bertlab.tracking.run_settings import RunSettings
+from bertlab.tracking.timeline import Timeline
+from bertlab.tracking.wandb_settings import WandbSettings
+
+
+def run(args: list[str]) -> None:
+    """Do what a command line of one of these verbs says."""
+    check_order(args)
+    _quiet()
+    with ExitStack() as at_end:
+        at_end.callback(forget_run)
+        try:
+            BertlabCLI(args, at_end)
+        except UsageError as error:
+            raise UsageError(f"{error}{files_with(str(error), args)}") from error
+
+
+def _quiet() -> None:
+    """Keep advertisements, and what only developers of Lightning can change, out of the output."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "💡 Tip" not in record.getMessage()
+
+
+class _Parser(LightningArgumentParser):
+    """Takes no abbreviated flags, and keeps the targets of links in what it prints, which so is whole."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # parsers of values, whose errors jsonargparse collects
+            super().error(message, ex)
+        raise UsageError(message) from ex
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        return super().dump(*args, **{**kwargs, "skip_link_targets": False})
+
+
+class BertlabCLI(LightningCLI):
+    """The verbs of Lightning's trainer, for any task (`model`) and any data module (`data`).
+
+    Args:
+        args: the command line, the verb first.
+        at_end: takes what has to be closed when the command ends, however it ends.
+    """
+
+    def __init__(self, args: list[str], at_end: ExitStack) -> None:
+        self._at_end = at_end
+        self.run_directory: RunDirectory
+        self.checkpoint: Path | None = None
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=ConfigFile,
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            seed_everything_default=42,
+            parser_class=_Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys of bertlab beside Lightning's, and the links."""
+        parser.add_class_arguments(RunSettings, "run")
+        parser.add_class_arguments(Checkpoints, "checkpoints")
+        parser.add_class_arguments(WandbSettings, "wandb")
+        # A text has to be cut into the pieces that the encoder knows: its tokenizer, unless another is named.
+        parser.link_arguments(("model", "data"), "data.init_args.tokenizer", compute_fn=tokenizer_source)
+        # One seed for everything, the order of the training data too, unless that is given its own.
+        parser.link_arguments(("seed_everything", "data"), "data.init_args.seed", compute_fn=data_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, choose the run directory, and find the file that --ckpt_path means."""
+        self.config = parser.parse_args(args)
+        verb: str = self.config.subcommand
+        config: Namespace = self.config[verb]
+        config.run.name = config.run.name or default_name(config.config, config.model.class_path)
+        wanted: str | None = config.ckpt_path and str(config.ckpt_path)
+        self._at_end.push(self._remove_empty_run)
+        self.run_directory = choose_run(
+            Path(config.run.root), config.run.name, config.run.version, verb, wanted
+        )
+        if wanted in {"best", "last"}:
+            self.checkpoint = self.run_directory.checkpoint(wanted)
+        elif wanted:
+            self.checkpoint = Path(wanted)
+        # Kept out of the saved configuration, and from Lightning, which would load the file here to look into it.
+        config.ckpt_path = None
+
+    def before_instantiate_classes(self) -> None:
+        """Set what has to hold before any module is made."""
+        torch.set_float32_matmul_precision(self._config.run.float32_matmul_precision)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with what is always on beside what the configuration asks for."""
+        config = self.config_init[str(self.subcommand)]
+        wanted = config.trainer
+        if self.subcommand in {"test", "validate"}:
+            config.verbose = False  # the table of results is ours
+        if self.subcommand == "predict":
+            config.return_predictions = False  # the writer keeps them
+        config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
+        config.weights_only = True  # for strategies that read checkpoints past our CheckpointIO
+        plugins = _list(wanted.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        trainer = super().instantiate_trainer(
+            default_root_dir=str(self.run_directory.path),
+            callbacks=self._callbacks(config),
+            logger=self._loggers(config),
+            plugins=plugins,
+            **kwargs,
+        )
+        # Lightning puts checkpoint callbacks last; ours has to save before any other touches the next step.
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
+        return trainer
+
+    def before_validate(self) -> None:
+        """See `_take_label_names`."""
+        self._take_label_names()
+
+    def before_test(self) -> None:
+        """See `_take_label_names`."""
+        self._take_label_names()
+
+    def before_predict(self) -> None:
+        """See `_take_label_names`."""
+        self._take_label_names()
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint."""
+        if not self._config.run.test_after_fit or not _has_test(self.model, self.datamodule):
+            return
+        best = self.trainer.checkpoint_callback and self.trainer.checkpoint_callback.best_model_path  # pyright: ignore
+        if not best:
+            rank_zero_warn("there is no best checkpoint, so the weights at the end of training are tested")
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
+
+    def _remove_empty_run(self, *_: Any) -> None:
+        """A run that failed before it wrote anything leaves no directory."""
+        if hasattr(self, "run_directory"):
+            self.run_directory.remove_if_empty()
+
+    @property
+    def _config(self) -> Namespace:
+        return self.config[str(self.subcommand)]
+
+    def _callbacks(self, config: Namespace) -> list[Any]:
+        """What is always on, and the configured callbacks between, in the order in which they act."""
+        wanted: list[Any] = _list(config.trainer.callbacks)
+        if self.subcommand == "predict":
+            return [*wanted, PredictionWriter(self.run_directory.predictions)]
+        always: list[Any] = [EvaluationPlots(), Results()]
+        if config.trainer.enable_progress_bar is not False and not any(
+            isinstance(c, ProgressBar) for c in wanted
+        ):
+            always.append(Progress())
+        if self.subcommand != "fit":
+            return [*wanted, *always]
+        first: list[Any] = [StepSeed(_seed(config)), Timeline(self.run_directory.timeline)]
+        if config.trainer.enable_checkpointing is not False:
+            first.insert(0, config.checkpoints)
+        return [*first, *wanted, LearningRates(), *always]
+
+    def _loggers(self, config: Namespace) -> list[Logger] | bool:
+        if config.trainer.logger is False or self.subcommand == "predict":
+            return False
+        loggers: list[Logger] = [] if config.trainer.logger is True else _list(config.trainer.logger)
+        if config.wandb.mode != "disabled":
+            from bertlab.tracking.wandb_tracking import WandbTracking
+
+            tracking = WandbTracking(self.run_directory.path, config.wandb)
+            self._at_end.push(lambda kind, *_: tracking.close(exit_code=int(kind is not None)))
+            loggers.insert(0, tracking)
+        if self.subcommand == "fit":
+            loggers.insert(0, MetricsCsv(self.run_directory.metrics))
+        return loggers
+
+    def _take_label_names(self) -> None:
+        """Tell the data module the labels that the checkpoint knows, in their order.
+
+        The data to test or to predict may lack a class, or have none at all.
+        """
+        if self.checkpoint is None:
+            rank_zero_warn(
+                f"bertlab {self.subcommand} without --ckpt_path: the head is as it was initialised"
+            )
+        elif self.checkpoint.is_file():
+            names = read_checkpoint(self.checkpoint, mmap=True).get("bertlab_label_names")
+            if names is not None and hasattr(type(self.datamodule), "label_names"):
+                self.datamodule.label_names = tuple(names)
+
+
+def _seed(config: Namespace) -> int:
+    """The seed that was set; without seed_everything, one drawn now."""
+    return torch.initial_seed() % 2**32 if config.seed_everything is False else int(config.seed_everything)
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _has_test(model: LightningModule, data: LightningDataModule) -> bool:
+    """Whether task and data module both say how to test."""
+    return (
+        type(model).test_step is not LightningModule.test_step
+        and type(data).test_dataloader is not LightningDataModule.test_dataloader
+    )

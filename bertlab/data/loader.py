@@ -1,0 +1,82 @@
+"""The training loader: where an epoch begins is decided when its first batch is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch.utils.data import DataLoader
+
+from bertlab.samplers.token_budget import TokenBudgetSampler
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader whose iterator starts at the position that the trainer has reached.
+
+    Lightning makes the first iterator before it tells the sampler its epoch, may make it before it restores a
+    checkpoint (`estimated_stepping_batches`; Lightning #20550), and makes more of them than it uses after a
+    resume. So an iterator here does nothing until its first batch is asked for: then it asks `position`, and
+    only then are workers started and batches fetched ahead.
+
+    Attributes:
+        position: gives (epoch, optimizer steps taken in it), or None where no batch is to come; without it the
+            sampler begins where it is.
+    """
+
+    position: Callable[[], tuple[int, int] | None] | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Batches from the current position to the end of the epoch."""
+        if self.position is not None:
+            assert isinstance(self.sampler, TokenBudgetSampler)
+            position = self.position()
+            if position is None:
+                return
+            self.sampler.resume(*position)
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position follows from the steps that the trainer counts; tells Lightning it is resumable."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore; see `state_dict`."""
+
+
+def identity(batch: Any) -> Any:
+    """Collate function of loaders whose data set gives whole batches (a named one, for workers pickle it)."""
+    return batch
+
+
+def loader_options(num_workers: int, seed: int) -> dict[str, Any]:
+    """Arguments of a DataLoader whose sampler yields whole batches."""
+    return {
+        "batch_size": None,
+        "collate_fn": identity,
+        "num_workers": num_workers,
+        "pin_memory": torch.cuda.is_available(),
+        # A loader draws a number whenever it is iterated: from its own generator, not from training's.
+        "generator": torch.Generator().manual_seed(seed),
+    }
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuse options of the trainer that would break the plan of optimizer steps; None passes.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if trainer is None:
+        return
+    if trainer.overfit_batches:
+        raise ValueError(
+            f"trainer.overfit_batches: {trainer.overfit_batches} would replace the sampler. Use "
+            "trainer.limit_train_batches, or a file with few rows."
+        )
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+        raise ValueError(
+            "trainer.callbacks: GradientAccumulationScheduler changes the number of micro-batches during "
+            "training, but optimizer steps are planned with accumulate_grad_batches. Use that alone."
+        )

@@ -1,0 +1,221 @@
+"""The checked rows of a split: texts, labels as numbers and ids; and their division into splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lightning.pytorch.utilities import rank_zero_warn
+
+from bertlab.data.checks import column_of, ids_of, texts_of
+from bertlab.data.splits import first_occurrences, split_rows
+from bertlab.data.tables import Split
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that are read.
+
+    Attributes:
+        text: the text, or the first of a pair.
+        pair: the second text of a pair, or None.
+        label: the label or regression target, or None for unlabelled rows.
+        identity: an id that predictions are written with, or None.
+    """
+
+    text: str
+    pair: str | None
+    label: str | None
+    identity: str | None
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """The rows of a split.
+
+    Attributes:
+        texts: (n,) texts.
+        pairs: (n,) second texts, or None.
+        labels: (n,) raw label values, later (n,) classes, (n, C) multi-hot rows or (n,) targets; None without.
+        ids: (n,) ids, or None.
+        where: the file, for messages.
+        class_names: names of integer labels where the source declares them.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: Any
+    ids: list[Any] | None
+    where: str
+    class_names: list[str] | None = None
+
+    def __len__(self) -> int:
+        """n, the number of rows."""
+        return len(self.texts)
+
+    def keys(self) -> list[Hashable]:
+        """What makes two rows the same text: the text, or both of a pair."""
+        return list(self.texts) if self.pairs is None else list(zip(self.texts, self.pairs, strict=True))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> TextRows:
+        """Some of the rows, in the order given."""
+        chosen = rows.tolist()
+        return TextRows(
+            [self.texts[row] for row in chosen],
+            None if self.pairs is None else [self.pairs[row] for row in chosen],
+            None if self.labels is None else self.labels[rows],
+            None if self.ids is None else [self.ids[row] for row in chosen],
+            self.where,
+            self.class_names,
+        )
+
+
+def read_rows(split: Split, columns: Columns, allow_empty: bool = False) -> TextRows:
+    """Take the columns out of a table and check them.
+
+    Args:
+        split: the table.
+        columns: what to take.
+        allow_empty: whether texts may be missing; see `without_empty`.
+
+    Raises:
+        ValueError: a column is missing, or holds empty texts or an id twice.
+    """
+    table, where = split.table, split.where
+    return TextRows(
+        texts_of(table, columns.text, "text_column", where, allow_empty),
+        None
+        if columns.pair is None
+        else texts_of(table, columns.pair, "text_pair_column", where, allow_empty),
+        None if columns.label is None else column_of(table, columns.label, "label_column", where),
+        None if columns.identity is None else ids_of(table, columns.identity, where),
+        where,
+        split.class_names.get(columns.label or ""),
+    )
+
+
+def without_empty(rows: TextRows) -> TextRows:
+    """Leave out rows with an empty text (or, of a pair, with one of two empty), and warn of them."""
+    pairs = rows.texts if rows.pairs is None else rows.pairs
+    full = [row for row, (text, pair) in enumerate(zip(rows.texts, pairs, strict=True)) if text and pair]
+    if len(full) < len(rows):
+        rank_zero_warn(
+            f"{rows.where}: {len(rows) - len(full)} of {len(rows)} rows have no text and are dropped."
+        )
+    return rows.take(np.array(full, dtype=np.int64))
+
+
+def without_duplicates(splits: Mapping[str, TextRows]) -> dict[str, TextRows]:
+    """Each text once: of equal ones in a split the first; of equal ones in two, that of the later split.
+
+    `test` is never shortened by another split, so that scores on a published test split stay comparable.
+    """
+    taken: set[Hashable] = set()
+    kept: dict[str, TextRows] = {}
+    for name in ("test", "validation", "train"):
+        if name not in splits:
+            continue
+        rows = splits[name]
+        keys = rows.keys()
+        first = first_occurrences(keys)
+        _warn_of_conflicts(rows, keys)
+        kept[name] = rows.take(
+            np.array([row for row in first.tolist() if keys[row] not in taken], dtype=np.int64)
+        )
+        taken.update(keys)
+    return {name: kept[name] for name in splits}
+
+
+def _warn_of_conflicts(rows: TextRows, keys: list[Hashable]) -> None:
+    labels: dict[Hashable, set[Any]] = {}
+    for key, label in zip(keys, np.asarray(rows.labels).tolist(), strict=True):
+        labels.setdefault(key, set()).add(tuple(label) if isinstance(label, list) else label)
+    conflicts = [key for key, seen in labels.items() if len(seen) > 1]
+    if conflicts:
+        rank_zero_warn(
+            f"{rows.where}: {len(conflicts)} texts occur more than once with different labels; deduplicate keeps the "
+            f"first label. One of them: {str(conflicts[0])[:80]!r}."
+        )
+
+
+def warn_of_overlap(splits: Mapping[str, TextRows]) -> None:
+    """Warn where a text of the training split is in another split too."""
+    if "train" not in splits:
+        return
+    train = set(splits["train"].keys())
+    for name, rows in splits.items():
+        keys = rows.keys() if name != "train" else []
+        shared = sum(key in train for key in keys)
+        if shared:
+            rank_zero_warn(
+                f"{rows.where}: {shared} of its {len(rows)} texts are in the training split too "
+                f"({splits['train'].where}). deduplicate: true takes them out of the training split."
+            )
+
+
+def add_missing_splits(
+    splits: Mapping[str, TextRows],
+    fractions: Mapping[str, float],
+    stratum_of: Callable[[Any], list[Hashable]],
+    seed: int,
+) -> dict[str, TextRows]:
+    """Make validation and test splits that the source lacks out of the training split.
+
+    Args:
+        splits: those that the source has.
+        fractions: share of the training rows for `validation` and `test`; 0 makes none.
+        stratum_of: from the labels of a split to what is to be divided alike.
+        seed: of the division.
+    """
+    wanted = {name: share for name, share in fractions.items() if name not in splits and share > 0}
+    if not wanted or "train" not in splits:
+        return dict(splits)
+    train = splits["train"]
+    divided = split_rows(train.keys(), stratum_of(train.labels), wanted, seed)
+    made = {
+        name: replace(train.take(rows), where=f"{train.where}, {name} split")
+        for name, rows in divided.items()
+    }
+    empty = [name for name, rows in made.items() if len(rows) == 0]
+    if empty:
+        raise ValueError(
+            f"{train.where}: {len(train)} rows are too few to make a {' and a '.join(empty)} split of them "
+            f"(fractions {dict(wanted)}). Give files for the splits, or set the fraction to 0."
+        )
+    return dict(splits) | made
+
+
+def strata(labels: npt.NDArray[Any]) -> list[Hashable]:
+    """What is to be represented alike in all splits.
+
+    The class; of multi-label rows the rarest label they have; of regression targets the tenth of the
+    range of ranks that they fall into.
+    """
+    if labels.ndim == 2:
+        order = np.argsort(labels.sum(axis=0), kind="stable")
+        return [next((int(label) for label in order if row[label]), -1) for row in labels]
+    if labels.dtype.kind == "f":
+        ranks = np.searchsorted(np.sort(labels), labels)
+        return (ranks * 10 // len(labels)).tolist()
+    return labels.tolist()
+
+
+def warn_of_absent_classes(splits: Mapping[str, TextRows], label_names: tuple[str, ...]) -> None:
+    """Warn where a validation or test split has no row of a class; its metrics say nothing of it.
+
+    Raises:
+        ValueError: the training split has none (duplicates that were dropped may leave a class empty).
+    """
+    for name, rows in splits.items():
+        labels = np.asarray(rows.labels)
+        found = np.flatnonzero(labels.any(axis=0)) if labels.ndim == 2 else labels
+        counts = Counter(found.tolist())
+        absent = [label for position, label in enumerate(label_names) if not counts[position]]
+        if absent and name == "train":
+            raise ValueError(f"{rows.where}: no training row is left of the classes {', '.join(absent)}.")
+        if absent:
+            rank_zero_warn(f"The {name} split has no row of {', '.join(absent)} ({rows.where}).")

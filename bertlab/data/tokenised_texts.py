@@ -1,0 +1,80 @@
+"""Texts as word-piece ids in flat arrays, packed into batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bertlab.interfaces import TextBatch
+from bertlab.samplers.micro_batch import MicroBatch
+
+
+class TokenisedTexts(Dataset[TextBatch]):
+    """The token ids of n texts (or pairs) in flat arrays, indexed by `MicroBatch`.
+
+    Args:
+        input_ids: (N,) int32 ids of all texts one after another.
+        offsets: (n + 1,) int64 where each text begins, and where the last one ends.
+        token_type_ids: (N,) int8 segments, or None where all are 0.
+        truncated: number of texts that were cut to the maximal length.
+        labels: (n,) int64 classes, (n, C) float32 multi-hot rows or (n,) float32 targets; None without.
+    """
+
+    def __init__(
+        self,
+        input_ids: npt.NDArray[np.int32],
+        offsets: npt.NDArray[np.int64],
+        token_type_ids: npt.NDArray[np.int8] | None,
+        truncated: int,
+        labels: npt.NDArray[Any] | None = None,
+    ) -> None:
+        self.input_ids = input_ids
+        self.offsets = offsets
+        self.token_type_ids = token_type_ids
+        self.truncated = truncated
+        self.labels: Tensor | None = None if labels is None else torch.from_numpy(labels)
+        self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
+
+    def __len__(self) -> int:
+        """n, the number of texts."""
+        return len(self.lengths)
+
+    def __getitem__(self, part: MicroBatch) -> TextBatch:
+        """The packed batch of a micro-batch, its sequences in descending length."""
+        return self.batch(part.rows, part.step_rows, part.micro_batches)
+
+    def batch(
+        self, rows: npt.ArrayLike, step_rows: npt.ArrayLike | None = None, micro_batches: int = 1
+    ) -> TextBatch:
+        """Pack rows one after another, longest first, without padding.
+
+        Args:
+            rows: (S,) rows of this data set.
+            step_rows: (G,) rows of the whole optimizer step, whose labels go into `step_labels`.
+            micro_batches: how many micro-batches the step has over all ranks.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        # Position of every token in the flat array: its text's offset plus its place within the text.
+        flat = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
+        types = np.zeros(len(flat)) if self.token_type_ids is None else self.token_type_ids[flat]
+        index = torch.from_numpy(rows)
+        step_labels = None
+        if self.labels is not None and step_rows is not None:
+            step_labels = self.labels[torch.from_numpy(np.asarray(step_rows, dtype=np.int64))]
+        return TextBatch(
+            input_ids=torch.from_numpy(self.input_ids[flat].astype(np.int64)),
+            token_type_ids=torch.from_numpy(types.astype(np.int64)),
+            lengths=torch.from_numpy(lengths),
+            index=index,
+            labels=None if self.labels is None else self.labels[index],
+            step_labels=step_labels,
+            micro_batches=micro_batches,
+        )

@@ -1,0 +1,1 @@
+"""Encoders: from a batch of packed tokens to a hidden state for every token."""

@@ -1,0 +1,144 @@
+"""Encoder: what every encoder of this package is, wherever its weights come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from bertlab.encoders.blocks import blocks_of
+from bertlab.encoders.dropout import swap_dropout
+from bertlab.encoders.packing import Packing, pack
+from bertlab.encoders.padding_free import (
+    make_padding_free,
+    position_offset,
+    run_packed,
+    takes,
+    word_embedding,
+)
+from bertlab.interfaces import Block, EncoderOutput, TextBatch
+
+# Share of padding that attention takes on to have fewer runs. An accelerator wants few, large products.
+MAX_WASTE_CPU = 0.25
+MAX_WASTE_ELSEWHERE = 0.75
+
+
+class Encoder(nn.Module):
+    """A BERT-type model of transformers that works on packed batches.
+
+    Where the model takes our attention (found out by comparing, when it is made, what it says of two packed
+    sequences with what it says of each alone) no padding exists: every layer works on real tokens only. Other
+    models are run on padded tensors, with the same result.
+
+    Args:
+        model: of `transformers.AutoModel`; it is put into train mode.
+        padding_free: False: always run on padded tensors.
+    """
+
+    def __init__(self, model: PreTrainedModel, padding_free: bool = True) -> None:
+        super().__init__()
+        self.model = model.eval()
+        swap_dropout(model)
+        self._offset = position_offset(model)
+        self._takes_types = takes(model, "token_type_ids")
+        self.padding_free = padding_free and make_padding_free(model, self.max_length)
+        self._blocks = tuple(blocks_of(model))
+        self.train()
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the model."""
+        return self.model.config
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return int(self.config.hidden_size)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V: rows of the word embedding."""
+        return word_embedding(self.model).num_embeddings
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence that the model takes."""
+        return int(self.config.max_position_embeddings) - self._offset
+
+    def drop_pooler(self) -> None:
+        """Take the pooler away, for a head that does not use it.
+
+        DDP takes a trained parameter that gets no gradient for a fault.
+        """
+        model: Any = self.model
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+            self._blocks = tuple(blocks_of(self.model))
+
+    def blocks(self) -> list[Block]:
+        """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""
+        return list(self._blocks)
+
+    def forward(self, batch: TextBatch, first_only: bool = False) -> EncoderOutput:
+        """Hidden states of a packed batch.
+
+        Args:
+            batch: of texts.
+            first_only: only `first` and `pooled` are needed. `hidden` is then empty, (0, D), and the last layer
+                of a BERT-type model skips the other tokens.
+
+        Raises:
+            ValueError: a sequence is empty or longer than `max_length`; an id is beyond the vocabulary.
+        """
+        self._check(batch)
+        device = batch.input_ids.device
+        max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
+        packing = pack(batch.lengths, device, max_waste, first_only)
+        hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
+        skipped = first_only and hidden.shape[0] == batch.size
+        first = hidden if skipped else hidden.index_select(0, packing.starts)
+        return EncoderOutput(hidden[:0] if first_only else hidden, first, self._pooled(first))
+
+    def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:
+        types = batch.token_type_ids if self._takes_types else None
+        return run_packed(self.model, batch.input_ids, types, packing.positions + self._offset, packing)
+
+    def _padded(self, batch: TextBatch, packing: Packing) -> Tensor:
+        device = packing.positions.device
+        places = (packing.rows, packing.positions)
+        shape = (batch.size, packing.longest)
+        inputs = {
+            "input_ids": torch.full(shape, self.config.pad_token_id or 0, device=device),
+            "attention_mask": torch.zeros(shape, dtype=torch.int64, device=device),
+        }
+        inputs["input_ids"][places] = batch.input_ids
+        inputs["attention_mask"][places] = 1
+        if self._takes_types:
+            inputs["token_type_ids"] = torch.zeros(shape, dtype=torch.int64, device=device)
+            inputs["token_type_ids"][places] = batch.token_type_ids
+        return self.model(**inputs).last_hidden_state[places]
+
+    def _pooled(self, first: Tensor) -> Tensor | None:
+        pooler: Any = getattr(self.model, "pooler", None)
+        if pooler is None:
+            return None
+        if isinstance(pooler, nn.Linear):  # ALBERT
+            activation: Any = self.model.pooler_activation
+            return activation(pooler(first))
+        return pooler(first[:, None])
+
+    def _check(self, batch: TextBatch) -> None:
+        longest, shortest = int(batch.lengths.max()), int(batch.lengths.min())
+        if shortest < 1 or longest > self.max_length:
+            raise ValueError(
+                f"a sequence has {shortest if shortest < 1 else longest} tokens; the encoder takes 1 to "
+                f"{self.max_length} (data.init_args.max_length)"
+            )
+        # On an accelerator this would wait for the device; there the task compares the sizes beforehand.
+        if batch.input_ids.device.type == "cpu" and int(batch.input_ids.max()) >= self.vocabulary_size:
+            raise ValueError(
+                f"a token has the id {int(batch.input_ids.max())}, the embedding of the encoder has only "
+                f"{self.vocabulary_size} rows: take the tokenizer of the encoder (data.init_args.tokenizer)"
+            )

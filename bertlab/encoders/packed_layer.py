@@ -1,0 +1,112 @@
+"""PackedLayer: a layer of BERT on packed tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertlab.encoders.dropout import dropout_add
+from bertlab.encoders.packed_attention import first_token_attention, packed_attention
+from bertlab.encoders.packing import Packing
+
+
+class PackedLayer(nn.Module):
+    """Takes the place of a layer of BERT, RoBERTa, ELECTRA and others that are built alike.
+
+    It holds the parts of the layer that it replaces under the same names, so that weights are saved and loaded
+    as transformers does. Query, key and value are one product instead of three; dropout, the residual and the
+    cast between precisions take one pass. The last layer can be asked for the first tokens alone: then only
+    keys and values are computed for the others.
+
+    Args:
+        layer: the layer of transformers.
+        last: whether no layer follows.
+    """
+
+    attention: Any
+    intermediate: Any
+    output: Any
+
+    def __init__(self, layer: nn.Module, last: bool) -> None:
+        super().__init__()
+        self.attention = layer.attention
+        self.intermediate = layer.intermediate
+        self.output = layer.output
+        self._last = last
+        self.train(layer.training)
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Whether a layer is built as BERT's: the names of its parts say so, and nothing is left over."""
+        parts = {name for name, _ in layer.named_parameters()}
+        dense = (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        )
+        norms = ("attention.output.LayerNorm", "output.LayerNorm")
+        names = (*dense, *norms, "intermediate.dense", "output.dense")
+        return parts == {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+
+    def forward(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
+        """(1, N, D) to (1, N, D); of the last layer (1, S, D) if the packing asks for the first tokens."""
+        hidden = hidden_states[0]
+        inner = self.attention.self
+        scaling = inner.attention_head_size**-0.5
+        p = inner.dropout.p if self.training else 0.0
+        if self._last and packing.first_only:
+            first = hidden.index_select(0, packing.starts)
+            query = _project(first, [inner.query], inner.num_attention_heads).squeeze(1)
+            kv = _project(hidden, [inner.key, inner.value], inner.num_attention_heads)
+            hidden, context = first, first_token_attention(query, kv, packing, scaling, p)
+        else:
+            qkv = _project(hidden, [inner.query, inner.key, inner.value], inner.num_attention_heads)
+            context = packed_attention(qkv, packing, scaling, p)
+        attended = _residual(self.attention.output, context.flatten(1), hidden)
+        return _residual(self.output, self.intermediate(attended), attended)[None]
+
+
+def _project(hidden: Tensor, linears: Sequence[nn.Linear], heads: int) -> Tensor:
+    """Several linear layers in one product: (N, D) to (N, number of layers, H, E)."""
+    weight = torch.cat([linear.weight for linear in linears])
+    bias = torch.cat([linear.bias for linear in linears])
+    return functional.linear(hidden, weight, bias).unflatten(1, (len(linears), heads, -1))
+
+
+def _residual(output: Any, hidden: Tensor, residual: Tensor) -> Tensor:
+    """Dense layer, dropout, residual and normalisation after it."""
+    dense = output.dense(hidden)
+    return output.LayerNorm(dropout_add(dense, residual, output.dropout.p, output.training))
+
+
+def swap_layers(model: nn.Module) -> list[nn.Module]:
+    """Put packed layers in the place of those of a BERT-type model.
+
+    Returns:
+        The layers that were replaced; none if they are not built as BERT's.
+    """
+    layers = _layers(model)
+    if layers is None or not all(PackedLayer.fits(layer) for layer in layers):
+        return []
+    replaced = list(layers)
+    for number, layer in enumerate(replaced):
+        layers[number] = PackedLayer(layer, last=number == len(replaced) - 1)
+    return replaced
+
+
+def restore_layers(model: nn.Module, replaced: Sequence[nn.Module]) -> None:
+    """Undo `swap_layers`."""
+    layers = _layers(model)
+    assert layers is not None
+    for number, layer in enumerate(replaced):
+        layers[number] = layer
+
+
+def _layers(model: nn.Module) -> nn.ModuleList | None:
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return lists[0] if len(lists) == 1 else None

@@ -1,0 +1,102 @@
+"""PretrainedEncoder: an encoder with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from bertlab.encoders.dropout_settings import set_dropout
+from bertlab.encoders.encoder import Encoder
+from bertlab.sources.models import model_folder
+
+log = logging.getLogger(__name__)
+
+ACCEPTED = (
+    "a folder with config.json and model.safetensors, the id of an encoder on the Hugging Face hub such as "
+    "google-bert/bert-base-uncased, or packaged:minilm_l6_v2"
+)
+
+
+class PretrainedEncoder(Encoder):
+    """Any encoder that `transformers.AutoModel` loads: BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, ….
+
+    Weights are read from safetensors only (a pickle could run code) and held in float32. A checkpoint without a
+    pooler, as masked language models are, gives an encoder without one.
+
+    Args:
+        source: a folder, a hub id, or `packaged:<name>`.
+        dropout: of the hidden states, in [0, 1); None: as the checkpoint says.
+        attention_dropout: of the attention probabilities, in [0, 1); None: as the checkpoint says.
+        padding_free: False: run on padded tensors, as transformers does.
+        revision: branch, tag or commit of a hub id; None: its main branch.
+
+    Raises:
+        ValueError: there is no such model, it is not an encoder, or weights are missing from it.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        dropout: float | None = None,
+        attention_dropout: float | None = None,
+        padding_free: bool = True,
+        revision: str | None = None,
+    ) -> None:
+        where = model_folder(source)
+        config = _config(source, where, revision)
+        set_dropout(config, dropout, attention_dropout)
+        super().__init__(_load(source, where, revision, config), padding_free)
+
+
+def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(where, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"encoder.source: cannot read {source!r}: {error}\nAccepted: {ACCEPTED}.") from error
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        raise ValueError(
+            f"encoder.source: {source!r} is a {config.model_type} with a decoder, not an encoder alone. "
+            f"Accepted: {ACCEPTED}."
+        )
+    return config
+
+
+def _load(source: str, where: str, revision: str | None, config: PreTrainedConfig) -> PreTrainedModel:
+    try:
+        model, found = AutoModel.from_pretrained(
+            where,
+            config=config,
+            revision=revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"encoder.source: cannot load {source!r}: {error}\nAccepted: {ACCEPTED}.") from error
+    _check_weights(source, model, found)
+    return model
+
+
+def _check_weights(source: str, model: PreTrainedModel, found: dict[str, Any]) -> None:
+    """Refuse a checkpoint that leaves weights at random values; drop a pooler that it does not hold."""
+    missing = sorted(found["missing_keys"])
+    pooler = [name for name in missing if name.startswith("pooler.")]
+    encoder = [name for name in missing if not name.startswith("pooler.")]
+    mismatched = sorted(str(entry) for entry in found.get("mismatched_keys", ()))
+    if encoder or mismatched:
+        raise ValueError(
+            f"encoder.source: the checkpoint {source!r} does not fit {type(model).__name__}; missing weights: "
+            f"{encoder}, weights of another shape: {mismatched}"
+        )
+    if pooler:
+        model.register_module("pooler", None)
+        log.info("The checkpoint %s has no pooler: the encoder gives no pooled output.", source)
+    if found["unexpected_keys"]:
+        log.info(
+            "Not of the encoder, left in the checkpoint %s: %s", source, sorted(found["unexpected_keys"])
+        )

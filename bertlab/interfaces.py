@@ -1,0 +1,178 @@
+"""What the parts of bertlab know of each other: the shape legend, the batch, the blocks, the protocols.
+
+Shape legend, used by every docstring:
+
+- B batch, T tokens of a padded sequence, D hidden size, V vocabulary size, C labels (classes)
+- packed: N tokens of all sequences of a batch one after another, S sequences
+- G sequences of a whole optimizer step (all micro-batches of all ranks together)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class TextBatch:
+    """One micro-batch of token sequences, packed: sequences stand one after another, without padding.
+
+    Sequences are in order of descending length, so that neighbours are alike in length (attention works on
+    runs of them). `index` tells which row of the split each one is.
+
+    Attributes:
+        input_ids: (N,) int64 word-piece ids.
+        token_type_ids: (N,) int64 segment of each token (0, or 1 for the second text of a pair).
+        lengths: (S,) int64 tokens of each sequence, on the CPU whatever the device of the rest.
+        index: (S,) int64 row of each sequence in its split.
+        labels: (S,) int64 class, (S, C) float multi-hot, or (S,) float target; None where there are none.
+        step_labels: (G,), (G, C) or (G,): the labels of the whole optimizer step; None outside training.
+            A loss that normalises by them gives the same gradient for one batch, many micro-batches and
+            many ranks.
+        micro_batches: how many micro-batches, over all ranks, the optimizer step is split into.
+    """
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    lengths: Tensor
+    index: Tensor
+    labels: Tensor | None = None
+    step_labels: Tensor | None = None
+    micro_batches: int = 1
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """A copy on `device`; `lengths` stays on the CPU, where its values are read without a sync."""
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in self._tensors()
+            if name != "lengths"
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory (called by `torch.utils.data.DataLoader(pin_memory=True)`)."""
+        return replace(self, **{name: value.pin_memory() for name, value in self._tensors()})
+
+    @property
+    def size(self) -> int:
+        """S, the number of sequences."""
+        return self.lengths.shape[0]
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                yield field.name, value
+
+
+class EncoderOutput(NamedTuple):
+    """What an encoder makes of a `TextBatch`.
+
+    Attributes:
+        hidden: (N, D) last hidden state of every token; (0, D) where only first tokens were asked for.
+        first: (S, D) last hidden state of the first token of each sequence.
+        pooled: (S, D) output of the encoder's own pooler, None where it has none.
+    """
+
+    hidden: Tensor
+    first: Tensor
+    pooled: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A part of a model that is frozen, trained and given a rate as one: an object, equal only to itself.
+
+    Attributes:
+        name: "embeddings", "layer.0" … "layer.11", "pooler", "head".
+        modules: the modules that belong to it and to no other block.
+        depth: distance from the top: 0 for the head, growing towards the embeddings.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+    depth: int
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter of the block once, told apart by identity."""
+        seen: set[int] = set()
+        for module in self.modules:
+            for parameter in module.parameters():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter
+
+    def train(self, mode: bool = True) -> None:
+        """Set train mode (dropout on) or evaluation mode (dropout off) for the whole block."""
+        for module in self.modules:
+            module.train(mode)
+
+    def __repr__(self) -> str:
+        """Short: blocks appear in error messages."""
+        return f"Block({self.name!r})"
+
+
+@runtime_checkable
+class HasBlocks(Protocol):
+    """A task or encoder whose parameters are divided into blocks, in order from the bottom to the top.
+
+    Every parameter is in at least one block; one that is in several (a tied weight) is owned by the lowest of
+    them for its rate and weight decay, and is trained when *any* block that holds it is trained.
+    """
+
+    def blocks(self) -> Sequence[Block]:
+        """The blocks from the embeddings up; of a task, the last one is its head."""
+        ...
+
+
+@runtime_checkable
+class HasClassWeights(Protocol):
+    """A task whose training loss takes a weight for each class."""
+
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        """Take (C,) non-negative weights for the training loss from now on; None: all one."""
+        ...
+
+
+@runtime_checkable
+class HasClassCounts(Protocol):
+    """A data module that knows the classes of its training split."""
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The names of the C classes in the order of their ids; None for regression."""
+        ...
+
+    def class_counts(self) -> Tensor:
+        """(C,) int64: rows of the training split of each class (of multi-label data: positive rows)."""
+        ...
+
+
+@runtime_checkable
+class HasConfusionMatrix(Protocol):
+    """A task that counts its confusion matrix while it validates or tests."""
+
+    def confusion_matrix(self) -> Tensor | None:
+        """(C, C) int64, rows are true classes; of the evaluation that ended last, None before any."""
+        ...
+
+
+@runtime_checkable
+class RecordsEvents(Protocol):
+    """A callback or logger that keeps what strategies change: the timeline, Weights & Biases."""
+
+    def record_event(self, step: int, epoch: int, strategy: str, what: str, facts: Mapping[str, Any]) -> None:
+        """Keep one event.
+
+        Args:
+            step: optimizer steps taken before it.
+            epoch: epochs finished before it.
+            strategy: class name of the strategy that acts.
+            what: what it did, a short word: "stage", "trainable", "restart", …
+            facts: plain values (numbers, strings, lists of them).
+        """
+        ...

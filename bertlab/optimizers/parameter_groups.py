@@ -1,0 +1,119 @@
+"""Parameter groups: one for each block × decayed or not, by identity, complete from the start."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from bertlab.interfaces import Block
+
+
+def parameter_groups(
+    blocks: Sequence[Block],
+    weight_decay: float | None,
+    layer_decay: float = 1.0,
+    model: nn.Module | None = None,
+) -> list[dict[str, Any]]:
+    """Every parameter in exactly one group, frozen or not, so that no group is ever added or removed later.
+
+    Biases, all parameters of normalisation layers and other vectors are not decayed. A parameter that several
+    blocks hold (a tied weight) belongs to the lowest of them. Parameters are told apart by identity, never by
+    value: at the start many are equal.
+
+    Args:
+        blocks: from the embeddings up.
+        weight_decay: of the decayed groups, 0 or more; None: the optimizer's own.
+        layer_decay: the rate of a block is the base rate times this to the power of the block's depth; in (0,
+            1]. 1 is one rate for all; Howard & Ruder 2018 (arXiv:1801.06146, section 3.2) take 1/2.6.
+        model: where given, each of its parameters is checked to be in a block.
+
+    Returns:
+        Groups from the lowest block up, none of them empty, with the keys `params`, `block` (name), `depth`,
+        `rate_factor` (`layer_decay ** depth`), and `weight_decay` but where the optimizer's own is to be
+        taken.
+
+    Raises:
+        ValueError: an argument is out of range, two blocks have the same name, or a parameter is in no block.
+    """
+    if weight_decay is not None and weight_decay < 0:
+        raise ValueError(f"weight_decay takes a number of 0 or more, got {weight_decay}")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay takes a number in (0, 1], got {layer_decay}")
+    twice = [name for name, count in Counter(block.name for block in blocks).items() if count > 1]
+    if twice:
+        raise ValueError(f"blocks take names of their own, {twice} are there more than once")
+    groups: list[dict[str, Any]] = []
+    owned: set[int] = set()
+    for block in blocks:
+        parameters = [parameter for parameter in block.parameters() if id(parameter) not in owned]
+        owned.update(id(parameter) for parameter in parameters)
+        undecayed = _undecayed(block)
+        for decayed in (True, False):
+            members = [parameter for parameter in parameters if (id(parameter) not in undecayed) is decayed]
+            if members:
+                decay = weight_decay if decayed else 0.0
+                groups.append(
+                    {
+                        "params": members,
+                        "block": block.name,
+                        "depth": block.depth,
+                        "rate_factor": layer_decay**block.depth,
+                        **({} if decay is None else {"weight_decay": decay}),
+                    }
+                )
+    if model is not None:
+        _check_covered(model, owned, blocks)
+    return groups
+
+
+def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dict[str, Any]]) -> Optimizer:
+    """An optimizer over the groups, the rate of each group being its base rate times its `rate_factor`.
+
+    The base rate is the optimizer's own, so any optimizer with rates can be taken; the factor is applied
+    after construction because only then is the base rate known.
+
+    Args:
+        make: takes the groups, gives the optimizer; its arguments but the parameters are bound already.
+        groups: of `parameter_groups`.
+
+    Raises:
+        ValueError: the optimizer has no rate.
+    """
+    optimizer = make(groups)
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise ValueError(
+                f"optimizer takes one with a learning rate `lr`, {type(optimizer).__name__} has none"
+            )
+        group["lr"] = group["lr"] * group["rate_factor"]
+    return optimizer
+
+
+def _undecayed(block: Block) -> set[int]:
+    """Identities of the parameters that weight decay must not pull to zero.
+
+    A normalisation is told by its class name, since transformers gives many models a class of their own
+    (`LlamaRMSNorm`, `ModernBertRMSNorm`, …); a vector is a bias or a scale.
+    """
+    vectors = {id(parameter) for parameter in block.parameters() if parameter.dim() <= 1}
+    norms = {
+        id(parameter)
+        for top in block.modules
+        for module in top.modules()
+        if "norm" in type(module).__name__.lower()
+        for parameter in module.parameters(recurse=False)
+    }
+    return vectors | norms
+
+
+def _check_covered(model: nn.Module, owned: set[int], blocks: Sequence[Block]) -> None:
+    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in owned]
+    if missing:
+        raise ValueError(
+            f"parameters in no block, which no optimizer would ever train: {', '.join(missing)}; the blocks "
+            f"are {', '.join(block.name for block in blocks)}"
+        )

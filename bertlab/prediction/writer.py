@@ -1,0 +1,135 @@
+"""PredictionWriter: the answers for a file of texts, as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import print as rich_print
+from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from bertlab.interfaces import HasClassCounts
+from bertlab.tracking.atomic import atomic_file
+
+
+@runtime_checkable
+class _HasPredictTable(Protocol):
+    """A data module that knows the rows it hands out for prediction."""
+
+    def predict_table(self) -> pa.Table: ...
+
+
+class PredictionWriter(Callback):
+    """Writes <folder>/<source>.parquet: the rows of the source in their order, each with the model's answer.
+
+    Columns: those of the data module's `predict_table()` (id or text, and the label where it is known); then
+    `predicted` (a label; a list of labels for multi-label; a number for regression); then, of classes,
+    `probability_<label>` for each. The file is there whole or not at all. All ranks hand their rows to the
+    first, which writes.
+
+    Args:
+        folder: of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index: list[Tensor] = []
+        self._answers: list[Tensor] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with no rows."""
+        self._index, self._answers = [], []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the answers of a batch."""
+        self._index.append(outputs["index"].detach().cpu())
+        answers = outputs["probabilities"] if "probabilities" in outputs else outputs["values"].unsqueeze(1)
+        self._answers.append(answers.detach().float().cpu())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the answers of all ranks together and write them.
+
+        Raises:
+            TypeError: the data module has no `predict_table()`.
+            ValueError: rows without an answer.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, _HasPredictTable):
+            raise TypeError(f"predictions need a data module with predict_table(), got {type(data).__name__}")
+        index, answers = self._gather(trainer, pl_module)
+        if not trainer.is_global_zero:
+            return
+        table = data.predict_table()
+        names = data.label_names if isinstance(data, HasClassCounts) else None
+        answers = _in_order(index, answers, table.num_rows)
+        several = getattr(pl_module, "problem", None) == "multi_label"
+        table = with_answers(table, answers, names, several)
+        source = getattr(data, "predict_source", None)
+        path = self._folder / f"{Path(source).stem if source else 'test'}.parquet"
+        with atomic_file(path) as file:
+            pq.write_table(table, file)
+        rich_print(f"{table.num_rows:,} predictions: {path}")
+
+    def _gather(self, trainer: Trainer, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+        """Index (n,) and answers (n, C) of all ranks."""
+        width = self._answers[0].shape[1] if self._answers else 0
+        index = torch.cat(self._index) if self._index else torch.empty(0, dtype=torch.long)
+        answers = torch.cat(self._answers) if self._answers else torch.empty(0, width)
+        if trainer.world_size == 1:
+            return index, answers
+        device = pl_module.device
+        # A rank without a row does not know the number of classes, which all have to bring alike.
+        width = int(trainer.strategy.reduce(torch.tensor(width, device=device), reduce_op="max"))
+        answers = answers if len(answers) else torch.empty(0, width)
+        indices, parts = gather_all_tensors(index.to(device)), gather_all_tensors(answers.to(device))
+        return torch.cat(indices).cpu(), torch.cat(parts).cpu()
+
+
+def _in_order(index: Tensor, answers: Tensor, rows: int) -> Tensor:
+    """(rows, C): the answers by row; a row that a sampler gave twice counts once."""
+    found = torch.zeros(rows, dtype=torch.bool)
+    found[index] = True
+    if not found.all():
+        missing = (~found).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{len(missing)} of {rows} rows got no prediction, the first of them row {missing[0]}"
+        )
+    ordered = answers.new_zeros(rows, answers.shape[1] if len(answers) else 0)
+    ordered[index] = answers
+    return ordered
+
+
+def with_answers(table: pa.Table, answers: Tensor, names: Sequence[str] | None, several: bool) -> pa.Table:
+    """The table with the columns `predicted` and `probability_<label>` added.
+
+    Args:
+        table: n rows.
+        answers: (n, C) probabilities, or (n, 1) values where there are no names.
+        names: of the C classes; None: regression.
+        several: whether a row can have several classes: those of a probability above 1/2.
+    """
+    if names is None:
+        return table.append_column("predicted", pa.array(answers[:, 0].numpy()))
+    if several:
+        chosen = [[name for name, p in zip(names, row, strict=True) if p > 0.5] for row in answers.tolist()]
+        table = table.append_column("predicted", pa.array(chosen, type=pa.list_(pa.string())))
+    else:
+        best = answers.argmax(dim=1).tolist() if len(answers) else []
+        table = table.append_column("predicted", pa.array([names[i] for i in best], type=pa.string()))
+    for column, name in enumerate(names):
+        table = table.append_column(f"probability_{name}", pa.array(answers[:, column].numpy()))
+    return table

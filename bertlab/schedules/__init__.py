@@ -1,0 +1,1 @@
+"""Learning-rate schedules: pure functions from progress in [0, 1] to a factor of the rate, one a file."""

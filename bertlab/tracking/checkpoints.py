@@ -1,0 +1,191 @@
+"""Checkpoints: best.ckpt and last.ckpt, from which a run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+
+@runtime_checkable
+class _Rewinds(Protocol):
+    """A logger whose file has to follow when training goes back to a checkpoint."""
+
+    def rewind(self, step: int) -> None: ...
+
+
+class Checkpoints(Checkpoint):
+    """Keeps the state of the run in checkpoints/last.ckpt, and that of its best validation in best.ckpt.
+
+    Both are written between two optimizer steps only, when everything that belongs to the step before has been
+    done (validation, schedulers, logging, strategies' view of the metrics) and nothing of the next one. From
+    there Lightning resumes exactly. A checkpoint saved at the end of a batch or of a validation, as
+    ModelCheckpoint does it, loses what comes after: the row of metrics of the step, a validation that was due, a
+    step of ReduceLROnPlateau, or the end of the epoch. So best.ckpt is written a moment after the validation
+    that was best, with the same weights.
+
+    Args:
+        monitor: validation metric that says which is best; if not given, what the task names (its `monitor`),
+            or `val/loss`.
+        mode: whether more ("max") or less ("min") of it is better; if not given, what the task says.
+        every_steps: save last.ckpt each time that so many optimizer steps have been done in an epoch; it is
+            also saved before the first step of an epoch and after the last of all. Steps, 1 or more.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        every_steps: int = 500,
+    ) -> None:
+        if every_steps < 1:
+            raise ValueError(f"checkpoints.every_steps takes 1 or more, got {every_steps}")
+        self.monitor, self.mode, self.every_steps = monitor, mode, every_steps
+        self.best_score: float | None = None
+        self.best_step: int | None = None
+        self._folder: Path | None = None
+        self._best_is_due = False
+        self._validated: dict[str, Any] | None = None
+
+    @property
+    def best_model_path(self) -> str:
+        """best.ckpt, or "" while there is none (the attribute that Lightning asks a checkpoint callback for)."""
+        path = self._path("best")
+        return str(path) if path is not None and path.exists() else ""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn where to write and what to watch."""
+        self._folder = Path(trainer.default_root_dir) / "checkpoints"
+        if stage == "fit" and trainer.is_global_zero:
+            for part in self._folder.glob(".*.part"):  # of a save that a kill has cut off
+                part.unlink()
+        monitor, mode = getattr(pl_module, "monitor", ("val/loss", "min"))
+        if self.mode is None and self.monitor not in {None, monitor}:
+            raise ValueError(f"checkpoints.monitor {self.monitor!r} needs checkpoints.mode: min or max")
+        self.monitor, self.mode = self.monitor or monitor, self.mode or mode
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far and the step it was reached at."""
+        return {"best_score": self.best_score, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the loggers' files back to where the checkpoint was saved, if training goes on from it."""
+        if trainer.state.fn != "fit":
+            return
+        loops = checkpoint.get(
+            "loops"
+        )  # a checkpoint of weights alone has none, which Lightning refuses by name
+        self._validated = loops and loops["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, _Rewinds):
+                    logger.rewind(checkpoint["global_step"])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the checkpoint as best to come, if the validation was the best so far."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        score = self._score(trainer)
+        if self._is_better(score):
+            self.best_score, self.best_step = score, trainer.global_step
+            self._best_is_due = True
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time to, before anything of the next optimizer step happens."""
+        settle_counters(trainer)
+        if self._validated is not None:
+            # A resume counts the validation before it once more, unless an epoch begins, which counts from nothing.
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress.load_state_dict(self._validated)
+            if batch_idx == 0:
+                progress.total.reset()
+            self._validated = None
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        steps = batch_idx // trainer.accumulate_grad_batches
+        if steps % self.every_steps == 0 or self._best_is_due:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of training."""
+        self._save(trainer)
+
+    def _score(self, trainer: Trainer) -> float:
+        """The monitored metric: that of rank 0 on all ranks, which must decide alike."""
+        assert self.monitor is not None
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            raise ValueError(
+                f"checkpoints.monitor is {self.monitor!r}, which the validation did not log; it logged "
+                f"{', '.join(sorted(key for key in metrics if key.startswith('val/'))) or 'nothing'}"
+            )
+        value: Tensor = metrics[self.monitor]
+        return trainer.strategy.broadcast(float(value))
+
+    def _is_better(self, score: float) -> bool:
+        if math.isnan(score):
+            return False
+        if self.best_score is None:
+            return True
+        return score > self.best_score if self.mode == "max" else score < self.best_score
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write last.ckpt, and best.ckpt if it is due: the same state, so the same file."""
+        last, best = self._path("last"), self._path("best")
+        if trainer.fast_dev_run or last is None or best is None:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        trainer.save_checkpoint(last, weights_only=False)
+        if self._best_is_due:
+            if last.is_dir():  # sharded over ranks, a folder of files
+                trainer.save_checkpoint(best, weights_only=False)
+            elif trainer.is_global_zero:
+                _link(last, best)
+            self._best_is_due = False
+        trainer.strategy.barrier("checkpoints")
+
+    def _path(self, name: str) -> Path | None:
+        return None if self._folder is None else self._folder / f"{name}.ckpt"
+
+
+def settle_counters(trainer: Trainer) -> None:
+    """Set right what a resume between two steps leaves wrong in Lightning's loops; else everything is right already.
+
+    - `_batches_that_stepped`, the step that metrics are logged with, counts up once at a restart, since Lightning
+      takes a checkpoint to be saved before it was counted up.
+    - The total of batches made ready, by which `check_val_every_n_epoch=None` validates, keeps the batch that was
+      ready when the checkpoint was saved.
+    - The fit loop believes that it restarts until its epoch ends, and then skips the step of a scheduler that
+      waits for a metric.
+    """
+    fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    epoch._batches_that_stepped = trainer.global_step  # pyright: ignore[reportPrivateUsage]
+    epoch.batch_progress.total.ready = epoch.batch_progress.total.processed + 1  # pyright: ignore
+    fit._restarting = False  # pyright: ignore[reportPrivateUsage]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, at once; a copy where the file system has no links.
+
+    Checkpoints are replaced, never written into, so the two names do not stay tied to each other.
+    """
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)

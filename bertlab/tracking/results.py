@@ -1,0 +1,114 @@
+"""Results: the table at the end of a test, and results.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bertlab.interfaces import HasClassCounts, HasConfusionMatrix
+from bertlab.tracking.atomic import atomic_file
+
+#: Metrics that have a better name than their key, in the order in which they are shown; others follow.
+_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "positive_precision": "{positive} precision",
+    "positive_recall": "{positive} recall",
+    "positive_f1": "{positive} F1",
+    "positive_average_precision": "{positive} average precision",
+    "mcc": "MCC",
+    "calibration_error": "calibration error",
+    "loss": "loss",
+}
+#: Confusion matrices of more classes are not printed: they would not fit the terminal.
+_MOST_CLASSES = 12
+
+
+class Results(Callback):
+    """Prints the metrics of a test or validation as a table, with the confusion matrix, and keeps them.
+
+    They are kept in <run directory>/results.json, under the name of the split.
+    """
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show and keep the metrics of the test."""
+        self._show(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same for `bertlab validate`, not for the validations of a fit."""
+        if trainer.state.fn == "validate":
+            self._show(trainer, pl_module, "val")
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = {
+            key.removeprefix(f"{split}/"): float(value)
+            for key, value in trainer.callback_metrics.items()
+            if key.startswith(f"{split}/") and value.numel() == 1
+        }
+        matrix = pl_module.confusion_matrix() if isinstance(pl_module, HasConfusionMatrix) else None
+        data = getattr(trainer, "datamodule", None)
+        names = (data.label_names if isinstance(data, HasClassCounts) else None) or ()
+        positive = getattr(pl_module, "positive_label", None) or (names[1] if len(names) == 2 else "positive")
+        path = Path(trainer.default_root_dir)
+        console = Console()
+        console.print(metrics_table(metrics, f"{path.parent.name}/{path.name}: {split} split", positive))
+        if matrix is not None and names:
+            if len(names) <= _MOST_CLASSES:
+                console.print(confusion_table(matrix, names))
+            else:
+                console.print(f"confusion matrix of {len(names)} classes: see results.json")
+        self._keep(path / "results.json", split, metrics, matrix, names)
+
+    @staticmethod
+    def _keep(
+        path: Path, split: str, metrics: dict[str, float], matrix: Tensor | None, names: Sequence[str]
+    ) -> None:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        kept[split] = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        if matrix is not None:
+            kept[split]["confusion_matrix"] = {"labels": list(names), "counts": matrix.tolist()}
+        with atomic_file(path) as file:
+            file.write(json.dumps(kept, indent=2, ensure_ascii=False).encode())
+
+
+def metrics_table(metrics: dict[str, float], title: str, positive: str) -> Table:
+    """A table of metrics, the well-known first.
+
+    Args:
+        metrics: without the prefix of their split.
+        title: above the table.
+        positive: name of the class that `positive_…` metrics are of.
+    """
+    table = Table(title=title)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for key in [*(k for k in _NAMES if k in metrics), *sorted(k for k in metrics if k not in _NAMES)]:
+        table.add_row(_NAMES.get(key, key).format(positive=positive), f"{metrics[key]:.4f}")
+    return table
+
+
+def confusion_table(matrix: Tensor, names: Sequence[str]) -> Table:
+    """A confusion matrix as a table.
+
+    Args:
+        matrix: (C, C) counts, rows are true classes.
+        names: of the C classes.
+    """
+    table = Table(title="confusion matrix")
+    table.add_column("true ↓  predicted →")
+    for name in names:
+        table.add_column(name, justify="right")
+    for name, row in zip(names, matrix.tolist(), strict=True):
+        table.add_row(name, *(f"{count:,}" for count in row))
+    return table

@@ -1,0 +1,128 @@
+"""When each training step began and ended, written down alike for Lightning and for the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from transformers import TrainerCallback
+
+from bertlab.interfaces import TextBatch
+
+
+class StepTimes:
+    """Collects the times of steps by epoch, and writes them as JSON.
+
+    Attributes:
+        epochs: for each epoch the seconds (of a clock that only grows) at which steps started and ended.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, list[float]]] = []
+
+    def begin_epoch(self) -> None:
+        """The steps that follow belong to a new epoch."""
+        self.epochs.append({"starts": [], "ends": []})
+
+    def start(self) -> None:
+        """A step begins: its batch is there, nothing has been done with it."""
+        self.epochs[-1]["starts"].append(time.perf_counter())
+
+    def end(self) -> None:
+        """The weights have been changed."""
+        self.epochs[-1]["ends"].append(time.perf_counter())
+
+    def write(self, path: Path, rows_per_epoch: int, tokens_per_epoch: int) -> None:
+        """Write everything, with how much an epoch holds (tokens without padding)."""
+        content = {
+            "rows_per_epoch": rows_per_epoch,
+            "tokens_per_epoch": tokens_per_epoch,
+            "epochs": self.epochs,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+class LightningClock(Callback):
+    """Times the steps of a fit, and a prediction as a whole.
+
+    Args:
+        path: of the JSON file; a prediction writes {"rows", "seconds"}, from its first batch being asked for to
+            the end of everything.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._times = StepTimes()
+        self._rows, self._tokens = 0, 0
+        self._began = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A new epoch."""
+        self._times.begin_epoch()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: TextBatch, batch_idx: int
+    ) -> None:
+        """A step begins."""
+        self._rows += batch.size
+        self._tokens += len(batch.input_ids)
+        self._times.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A step has ended."""
+        self._times.end()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write."""
+        epochs = len(self._times.epochs)
+        self._times.write(self._path, self._rows // epochs, self._tokens // epochs)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The model is loaded and the texts are tokenised."""
+        self._began = time.perf_counter()
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TextBatch, *_: Any
+    ) -> None:
+        """Count."""
+        self._rows += batch.size
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Everything is done, the file of predictions too."""
+        if stage == "predict":
+            seconds = time.perf_counter() - self._began
+            self._path.write_text(json.dumps({"rows": self._rows, "seconds": seconds}), encoding="utf-8")
+
+
+class HuggingFaceClock(TrainerCallback):
+    """Times the steps of the Hugging Face Trainer at the same points.
+
+    Args:
+        path: of the JSON file.
+        rows: of the training split.
+        tokens: of the training split, without padding.
+    """
+
+    def __init__(self, path: Path, rows: int, tokens: int) -> None:
+        self._path, self._rows, self._tokens = path, rows, tokens
+        self._times = StepTimes()
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        """A new epoch."""
+        self._times.begin_epoch()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """A step begins."""
+        self._times.start()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """A step has ended."""
+        self._times.end()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Write."""
+        self._times.write(self._path, self._rows, self._tokens)

@@ -1,0 +1,92 @@
+"""Measure training, prediction and overhead, systems in turn over the seeds; write results, table and figure."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.measure import ROOT, load_study, run_study, study_options
+from experiments.speed_finetuning.overhead import SYSTEMS, measure_overhead
+from experiments.speed_finetuning.report import report
+from experiments.speed_finetuning.systems import Bench
+from experiments.texts import write_splits
+
+FOLDER = Path(__file__).parent
+WORK = ROOT / "runs" / "experiments" / FOLDER.name
+Run = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
+
+
+def main() -> None:
+    options = study_options(__doc__)
+    output = WORK / "quick" if options.quick else FOLDER
+    if not options.report:
+        study = load_study(FOLDER, options.quick)
+        shutil.rmtree(WORK, ignore_errors=True)
+        run_study(study, runs(study), output, options.fresh or options.quick)
+    report(output)
+
+
+def runs(study: dict[str, Any]) -> Iterator[Run]:
+    """Every run of the three parts; systems in turn, over the seeds."""
+    counts = (study["train_rows"], study["validation_rows"])
+    texts = write_splits(WORK / "texts", *counts, study["test_rows"])
+    many = write_splits(WORK / "many", *counts, study["prediction"]["rows"])
+    bench = Bench(study["config"], texts, WORK, study["warm_up_epochs"])
+    training, overhead = study["training"], study["overhead"]
+    for seed in study["seeds"]:
+        for system, settings in training["systems"].items():
+            run = partial(fit, bench, system, settings, seed, training["epochs"])
+            yield {"part": "training", "seed": seed, "system": system}, run
+    yield from predictions(Bench(study["config"], many, WORK, 0), bench, study)
+    for seed in study["seeds"]:
+        for system in SYSTEMS:
+            run = partial(measure_overhead, bench, overhead, system, seed)
+            yield {"part": "overhead", "seed": seed, "system": system}, run
+
+
+def fit(bench: Bench, system: str, settings: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+    """Train, and leave no checkpoints: they are large."""
+    row = bench.fit(system, settings, seed, epochs)
+    shutil.rmtree(bench.folder("fit", system, seed))
+    return row
+
+
+def predictions(bench: Bench, trainer: Bench, study: dict[str, Any]) -> Iterator[Run]:
+    """All systems predict the same rows with the same weights, as often as there are seeds.
+
+    `agreement` is the share of rows that get the class that the first system gives them, `difference` the largest
+    difference of a probability from its.
+    """
+    systems: dict[str, dict[str, Any]] = study["prediction"]["systems"]
+    first = next(iter(systems))
+
+    @cache
+    def checkpoint() -> Path:
+        seed = study["seeds"][0]
+        trainer.fit("bertlab", study["training"]["systems"]["bertlab"], seed, study["training"]["epochs"])
+        return trainer.folder("fit", "bertlab", seed) / "fit" / "0" / "checkpoints" / "best.ckpt"
+
+    @cache
+    def predict(system: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+        found = bench.predict(system, systems[system], seed, checkpoint())
+        shutil.rmtree(bench.folder("predict", system, seed))
+        return found
+
+    def compared(system: str, seed: int) -> dict[str, Any]:
+        (_, standard), (row, probabilities) = predict(first, seed), predict(system, seed)
+        agreement = (probabilities.argmax(axis=1) == standard.argmax(axis=1)).mean()
+        difference = np.abs(probabilities - standard).max()
+        return {**row, "agreement": float(agreement), "difference": float(difference)}
+
+    for seed in study["seeds"]:
+        for system in systems:
+            yield {"part": "prediction", "seed": seed, "system": system}, partial(compared, system, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""A tiny task for the tests of strategies: five blocks on random vectors, its data a function of the step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bertlab.callbacks.step_seed import StepSeed
+from bertlab.callbacks.strategy import Strategy
+from bertlab.interfaces import Block
+from bertlab.losses.reduction import weighted_mean
+from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
+
+CLASSES = ("ham", "spam", "news")
+G = 8  # sequences of an optimizer step
+
+
+class TinyTask(LightningModule):
+    """embeddings, layer.0, …, head; freshly initialised layers hold many equal parameters."""
+
+    def __init__(
+        self,
+        validation_losses: list[float] | None = None,
+        layers: int = 3,
+        dropout: float = 0.1,
+        pooler: bool = False,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embeddings = nn.Linear(4, 8)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Dropout(dropout), nn.Tanh())
+            for _ in range(layers)
+        )
+        self.pooler = nn.Linear(8, 8) if pooler else None
+        self.head = nn.Linear(8, len(CLASSES))
+        self.class_weights: Tensor | None = None
+        self.losses: list[float] = []
+        self.validation_losses = validation_losses
+        self.validations = 0
+
+    def blocks(self) -> list[Block]:
+        parts: list[tuple[str, nn.Module]] = [("embeddings", self.embeddings)]
+        parts += [(f"layer.{index}", layer) for index, layer in enumerate(self.layers)]
+        parts += [("pooler", self.pooler)] if self.pooler is not None else []
+        parts += [("head", self.head)]
+        return [Block(name, (part,), depth=len(parts) - 1 - i) for i, (name, part) in enumerate(parts)]
+
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        self.class_weights = weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embeddings(x)
+        for layer in self.layers:
+            x = layer(x)
+        if self.pooler is not None:
+            x = self.pooler(x)
+        return self.head(x)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        ranks, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        x, y = step_data(self.trainer.global_step)
+        share = slice(self.global_rank * accumulate + batch_idx % accumulate, None, ranks * accumulate)
+        weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
+        losses = nn.functional.cross_entropy(self(x[share]), y[share], reduction="none")
+        loss = weighted_mean(losses, weights[y[share]], weights[y], ranks * accumulate)
+        self.losses.append(loss.item())
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        if self.validation_losses is None:
+            x, y = step_data(10_000)
+            value = float(nn.functional.cross_entropy(self(x), y))
+        else:
+            steps = len(self.validation_losses) - 1
+            value = self.validation_losses[min(self.trainer.current_epoch, steps)]
+        self.log("val/loss", value)
+
+    def configure_optimizers(self) -> Any:
+        groups = parameter_groups(self.blocks(), weight_decay=0.1)
+        optimizer = build_optimizer(lambda g: torch.optim.AdamW(g, lr=1e-2), groups)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 100)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def step_data(step: int) -> tuple[Tensor, Tensor]:
+    """(G, 4) vectors and (G,) classes: a function of the optimizer step alone, so no loader needs a position."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(G, 4, generator=generator)
+    return x, (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
+
+
+class TinyData(LightningDataModule):
+    """`batches` empty batches an epoch, and three classes of unlike size."""
+
+    label_names = CLASSES
+
+    def __init__(self, batches: int = 6) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def class_counts(self) -> Tensor:
+        return torch.tensor([60, 30, 10])
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(torch.zeros(self.batches), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(torch.zeros(1), batch_size=None)
+
+
+class Timeline(Callback):
+    """Keeps events in a list."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, str, str, dict[str, Any]]] = []
+
+    def record_event(self, step: int, epoch: int, strategy: str, what: str, facts: Mapping[str, Any]) -> None:
+        self.events.append((step, strategy, what, json.loads(json.dumps(dict(facts)))))
+
+
+class StepLog(Callback):
+    """What held during each optimizer step: trained blocks, blocks in train mode, rates, class weights."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: TinyTask, optimizer: Any) -> None:
+        blocks = pl_module.blocks()
+        self.steps.append(
+            {
+                "trained": [b.name for b in blocks if all(p.requires_grad for p in b.parameters())],
+                "frozen": [b.name for b in blocks if not any(p.requires_grad for p in b.parameters())],
+                "grads": [b.name for b in blocks if any(p.grad is not None for p in b.parameters())],
+                "train_mode": [b.name for b in blocks if all(m.training for m in b.modules)],
+                "lr": {g["block"]: g["lr"] for g in optimizer.param_groups},
+                "class_weights": None
+                if pl_module.class_weights is None
+                else pl_module.class_weights.tolist(),
+            }
+        )
+
+
+def fit(
+    strategies: list[Strategy],
+    root: Path,
+    *,
+    task: TinyTask | None = None,
+    data: TinyData | None = None,
+    epochs: int = 3,
+    ckpt_path: Path | None = None,
+    callbacks: tuple[Callback, ...] = (),
+    **trainer_args: Any,
+) -> tuple[TinyTask, Trainer]:
+    """Train the tiny task on one CPU core with the given strategies."""
+    trainer = Trainer(
+        **{
+            "accelerator": "cpu",
+            "devices": 1,
+            "max_epochs": epochs,
+            "default_root_dir": root,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "callbacks": [*callbacks, StepSeed(0), *strategies],
+        }
+        | trainer_args
+    )
+    task = task or TinyTask()
+    trainer.fit(task, datamodule=data or TinyData(), ckpt_path=ckpt_path, weights_only=True)
+    return task, trainer

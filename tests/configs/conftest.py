@@ -1,0 +1,94 @@
+"""Tiny stand-ins, in the same formats, for models and data that a test cannot download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+from transformers import BertConfig, BertModel
+
+from tests.tokenizers import write_tokenizer
+
+WORDS = [
+    "the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now",
+    "win", "prize", "is", "it", "of", "oil", "wheat", "ships", "rose", "fell",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a BERT of six layers × 32, as the hub has them: config, safetensors, tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    size = write_tokenizer(folder, WORDS)
+    config = BertConfig(
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+    )
+    BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def text(row: int) -> str:
+    """A text of its own for each row: the digits in it keep texts different."""
+    return " ".join(WORDS[(row * 7 + i) % len(WORDS)] for i in range(3 + row % 5)) + f" {row}"
+
+
+GLUE = {
+    "cola": (["sentence"], ["unacceptable", "acceptable"]),
+    "sst2": (["sentence"], ["negative", "positive"]),
+    "mrpc": (["sentence1", "sentence2"], ["not_equivalent", "equivalent"]),
+    "stsb": (["sentence1", "sentence2"], None),
+    "qqp": (["question1", "question2"], ["not_duplicate", "duplicate"]),
+    "mnli": (["premise", "hypothesis"], ["entailment", "neutral", "contradiction"]),
+    "qnli": (["question", "sentence"], ["entailment", "not_entailment"]),
+    "rte": (["sentence1", "sentence2"], ["entailment", "not_entailment"]),
+}
+
+
+@pytest.fixture
+def glue_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets.load_dataset` gives GLUE's tasks with the hub's columns, features and splits, of few rows."""
+
+    def load_dataset(source: str, subset: str, revision: str | None = None) -> datasets.DatasetDict:
+        assert source == "nyu-mll/glue"
+        columns, names = GLUE[subset]
+        label = datasets.Value("float32") if names is None else datasets.ClassLabel(names=names)
+        features = datasets.Features(
+            {**{c: datasets.Value("string") for c in columns}, "label": label, "idx": datasets.Value("int32")}
+        )
+
+        def split(start: int, rows: int, labelled: bool) -> datasets.Dataset:
+            ids = range(start, start + rows)
+            known = [i % 11 / 2 for i in ids] if names is None else [i % len(names) for i in ids]
+            data = {c: [text(i + 1000 * k) for i in ids] for k, c in enumerate(columns)}
+            data |= {"label": known if labelled else [-1] * rows, "idx": list(ids)}
+            return datasets.Dataset.from_dict(data, features=features)
+
+        suffixes = ["_matched", "_mismatched"] if subset == "mnli" else [""]
+        splits = {"train": split(0, 70, True)}
+        for suffix in suffixes:
+            splits |= {f"validation{suffix}": split(100, 20, True), f"test{suffix}": split(200, 20, False)}
+        return datasets.DatasetDict(splits)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.fixture
+def text_folder(tmp_path: Path) -> str:
+    """train.csv and test.csv with columns text and label: eight labels, as packaged sets have them."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, start, rows in (("train", 0, 90), ("test", 100, 30)):
+        lines = [f"{text(i)},topic{i % 8}" for i in range(start, start + rows)]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    return str(folder)

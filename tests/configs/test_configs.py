@@ -1,0 +1,112 @@
+"""Every file under configs/ runs or is read, so that none can rot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from bertlab.cli import main
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FINETUNE = sorted(CONFIGS.glob("finetune/**/*.yaml"))
+FRAGMENTS = {"callbacks": "--trainer.callbacks+=", "data": "--data=", "encoders": "--model.encoder="}
+SMS = CONFIGS / "finetune" / "sms_spam.yaml"
+QUIET = [
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--wandb.mode=disabled",
+]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", *flags, "--print_config"])
+    captured = capsys.readouterr()
+    assert end.value.code == 0, captured.err
+    return yaml.safe_load(captured.out)
+
+
+@pytest.mark.parametrize("path", FINETUNE, ids=name_of)
+def test_runs_two_steps(
+    path: Path, tiny_bert: str, text_folder: str, in_tmp: Path, glue_on_the_hub: None
+) -> None:
+    flags = ["--config", str(path), "--model.encoder.source", tiny_bert]
+    data = path.parent / yaml.safe_load(path.read_text())["data"]
+    if str(yaml.safe_load(data.read_text())["init_args"]["source"]).startswith("packaged:"):
+        flags += ["--data.source", text_folder]
+    main(
+        [
+            "fit",
+            *flags,
+            *QUIET,
+            "--trainer.accelerator=cpu",
+            "--trainer.max_epochs=1",
+            "--trainer.limit_train_batches=2",
+        ]
+    )
+    run = in_tmp / "runs" / path.stem / "0"
+    assert (run / "checkpoints" / "best.ckpt").exists()
+    results = json.loads((run / "results.json").read_text())["test"]
+    monitored = yaml.safe_load((run / "config.yaml").read_text())["checkpoints"]["monitor"]
+    if monitored:
+        assert monitored.removeprefix("val/") in results
+    main(["predict", *flags, *QUIET, "--trainer.accelerator=cpu", "--ckpt_path", "best"])
+    assert pq.read_table(run / "predictions" / "test.parquet").num_rows >= 20
+
+
+@pytest.mark.parametrize("path", FINETUNE, ids=name_of)
+def test_is_short_and_says_what_it_does(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 40
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p for d in FRAGMENTS for p in CONFIGS.glob(f"{d}/**/*.yaml")), ids=name_of
+)
+def test_fragment_is_read_and_printed_the_same_again(
+    path: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag = FRAGMENTS[path.relative_to(CONFIGS).parts[0]]
+    once = printed(capsys, "--config", str(SMS), "--trainer.callbacks=[]", f"{flag}{path}")
+    wanted = yaml.safe_load(path.read_text())
+    assert wanted["class_path"] in yaml.safe_dump(once)
+    (in_tmp / "printed.yaml").write_text(yaml.safe_dump(once))
+    assert printed(capsys, "--config", "printed.yaml") == once
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("hardware/**/*.yaml")), ids=name_of)
+def test_hardware_overlay_is_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = printed(capsys, "--config", str(SMS), "--config", str(path))
+    for key, value in yaml.safe_load(path.read_text())["trainer"].items():
+        if not isinstance(value, dict):
+            assert config["trainer"][key] == value
+    assert len(config["trainer"]["callbacks"]) == 3
+
+
+def test_cpu_overlay_runs(tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
+    flags = [
+        "--config",
+        str(SMS),
+        "--config",
+        str(CONFIGS / "hardware" / "cpu.yaml"),
+        "--data.source",
+        text_folder,
+    ]
+    main(["fit", *flags, *QUIET, "--model.encoder.source", tiny_bert, "--trainer.max_epochs=1"])
+    assert (in_tmp / "runs" / "sms_spam" / "0" / "results.json").exists()
+
+
+def test_every_file_is_covered_here() -> None:
+    known = {"finetune", "hardware", *FRAGMENTS}
+    for path in CONFIGS.rglob("*.yaml"):
+        assert path.relative_to(CONFIGS).parts[0] in known, f"{path}: no test reads it"

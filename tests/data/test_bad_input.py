@@ -1,0 +1,255 @@
+"""Every fault in a user's data is an error that names the file and the row or the key, and says what is accepted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bertlab.data.text_classification import TextClassificationData
+from bertlab.sources.cache import cache_folder
+
+GOOD = "text,label\n" + "".join(f"text number {n},{'ab'[n % 2]}\n" for n in range(40))
+
+
+def load(tokenizer: str, stage: str = "fit", **options: Any) -> TextClassificationData:
+    data = TextClassificationData(tokenizer, **options)
+    data.setup(stage)
+    return data
+
+
+def put(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+CSV_FAULTS = {
+    "empty": ("", r"data\.csv: the file is empty"),
+    "header only": ("text,label\n", r"data\.csv: the file has no rows, only columns text, label"),
+    "latin-1": (b"text,label\ngood,a\ncaf\xe9,b\n", r"data\.csv: not UTF-8: byte 0xe9 at offset 21, line 3"),
+    "wrong column": (
+        "sentence,label\nx,a\n",
+        r"no column 'text' \(text_column: text\).*found are: sentence, label",
+    ),
+    "no label column": (
+        "text,class\nx,a\n",
+        r"no column 'label' \(label_column: label\).*found are: text, class",
+    ),
+    "ragged": (
+        "text,label\nx,a\ny,z,b\n",
+        r"data\.csv: row 2 \(line 3\) has 3 fields where the header has 2",
+    ),
+    "short row": ("text,label\nx\n", r"data\.csv: row 1 \(line 2\) has 1 fields"),
+    "open quote": (
+        'text,label\n"x,a\ny,b\n',
+        r"data\.csv: line 3: unexpected end of data.*Quotes may be unbalanced",
+    ),
+    "column twice": ("text,text\nx,a\n", r"columns named twice: text"),
+    "one class": ("text,label\nx,a\ny,a\n", r"every training row has the same label \['a'\]; two classes"),
+    "empty texts": ("text,label\nx,a\n,b\n  ,b\n", r"column 'text' has no text in rows 2, 3"),
+    "no label": ("text,label\nx,a\ny,\n", r"data\.csv: there is no label in row 2"),
+}
+
+
+@pytest.mark.parametrize("fault", CSV_FAULTS)
+def test_csv(tmp_path: Path, tokenizer_folder: str, fault: str) -> None:
+    content, message = CSV_FAULTS[fault]
+    with pytest.raises(ValueError, match=message):
+        load(tokenizer_folder, source=put(tmp_path, "data.csv", content))
+    assert not cache_folder().exists() or not list(cache_folder().iterdir()), "nothing half-written is left"
+
+
+def jsonl(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+JSONL_FAULTS = {
+    "not json": ('{"text": "x"\n', r"data\.jsonl: line 1 is not JSON"),
+    "not an object": ('{"text": "x", "label": "a"}\n[1]\n', r"line 2 is not a JSON object: \[1\]"),
+    "mixed labels": (
+        jsonl({"text": "x", "label": "1"}, {"text": "y", "label": 1}, {"text": "z", "label": "spam"}),
+        r"column label holds values of more than one type: str \(first in row 1: '1'\), number \(first in row 2: 1\)",
+    ),
+    "missing text": (
+        jsonl({"text": "x", "label": "a"}, {"label": "b"}),
+        r"column 'text' has no text in row 2",
+    ),
+    "NaN text": (
+        '{"text": NaN, "label": "a"}\n{"text": NaN, "label": "b"}\n',
+        r"column 'text' has no text in rows 1, 2",
+    ),
+    "numbers for texts": (
+        jsonl({"text": 1, "label": "a"}),
+        r"must hold texts, but row 1 hold int.* such as 1",
+    ),
+    "fraction labels": (
+        jsonl({"text": "x", "label": 0.5}, {"text": "y", "label": 1.5}),
+        r"label of row 1 is 0\.5, a float\. Accepted: names or whole numbers; for fractions set problem: regression",
+    ),
+    "mixed inside lists": (
+        jsonl({"text": "x", "label": ["a"]}, {"text": "y", "label": [1]}),
+        r"column label cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", JSONL_FAULTS)
+def test_jsonl(tmp_path: Path, tokenizer_folder: str, fault: str) -> None:
+    content, message = JSONL_FAULTS[fault]
+    with pytest.raises(ValueError, match=message):
+        load(tokenizer_folder, source=put(tmp_path, "data.jsonl", content))
+
+
+def test_rows_without_a_text_can_be_dropped(tmp_path: Path, tokenizer_folder: str) -> None:
+    source = put(tmp_path, "gaps.csv", GOOD + " ,a\n,b\n")
+    with pytest.warns(UserWarning, match=r"gaps\.csv: 2 of 42 rows have no text and are dropped"):
+        data = load(
+            tokenizer_folder, source=source, empty_texts="drop", test_fraction=0, validation_fraction=0
+        )
+    assert data.class_counts().tolist() == [20, 20]
+    with pytest.raises(ValueError, match=r"gaps\.csv: column 'text' has no text in rows 41, 42"):
+        load(tokenizer_folder, "predict", predict_source=source, empty_texts="drop")
+
+
+def test_missing_file_folder_and_format(tmp_path: Path, tokenizer_folder: str) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing\.csv: no such file. Accepted: a file that ends in \.csv"
+    ):
+        load(tokenizer_folder, source=str(tmp_path / "nothing.csv"))
+    put(tmp_path, "notes.txt", "x")
+    with pytest.raises(FileNotFoundError, match=r"no file train with one of the endings .* holds notes\.txt"):
+        load(tokenizer_folder, source=str(tmp_path))
+    with pytest.raises(ValueError, match=r"notes\.txt: format \.txt is not read. Accepted: \.csv, \.tsv"):
+        load(tokenizer_folder, source=str(tmp_path / "notes.txt"))
+    with pytest.raises(ValueError, match=r"broken\.parquet: cannot be read as Parquet"):
+        load(tokenizer_folder, source=put(tmp_path, "broken.parquet", "not parquet"))
+    put(tmp_path, "train.csv", GOOD)
+    put(tmp_path, "train.tsv", GOOD)
+    with pytest.raises(ValueError, match=r"more than one file for train: train\.csv, train\.tsv"):
+        load(tokenizer_folder, source=str(tmp_path))
+
+
+def test_no_hub(tokenizer_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        FileNotFoundError, match=r"source: nobody/nothing is neither a file or folder here nor"
+    ):
+        load(tokenizer_folder, source="nobody/nothing")
+
+
+def test_unknown_label_in_another_split(tmp_path: Path, tokenizer_folder: str) -> None:
+    files = {
+        "train": put(tmp_path, "a.csv", GOOD),
+        "test": put(tmp_path, "b.csv", "text,label\nx,a\ny,c\nz,d\n"),
+    }
+    with pytest.raises(
+        ValueError, match=r"b\.csv: unknown label 'c', 'd' in rows 2, 3\. Accepted labels: a, b\."
+    ):
+        load(tokenizer_folder, "test", files=files)
+
+
+def test_label_names_that_do_not_fit(tmp_path: Path, tokenizer_folder: str) -> None:
+    source = put(tmp_path, "a.csv", GOOD)
+    with pytest.raises(
+        ValueError, match=r"label_names: c: no training row of .*a\.csv has it. Labels found: a, b"
+    ):
+        load(tokenizer_folder, source=source, label_names=["a", "b", "c"])
+    with pytest.raises(
+        ValueError, match=r"unknown label 'b' in rows 2, 4, .* and 10 more\. Accepted labels: a, c"
+    ):
+        load(tokenizer_folder, source=source, label_names=["a", "c"])
+    with pytest.raises(ValueError, match=r"label_names: a name occurs twice in \['a', 'b', 'a'\]"):
+        load(tokenizer_folder, source=source, label_names=["a", "b", "a"])
+
+
+def test_a_class_absent_from_a_split(tmp_path: Path, tokenizer_folder: str) -> None:
+    lone = put(tmp_path, "lone.csv", GOOD + "only one,c\n")
+    with pytest.warns(UserWarning, match=r"The test split has no row of c"):
+        data = load(tokenizer_folder, source=lone)
+    assert data.class_counts()[2] == 1, "the only row of a class is for training"
+    files = {
+        "train": put(tmp_path, "t.csv", "text,label\nx,a\ny,b\nz,c\n"),
+        "validation": put(tmp_path, "v.csv", "text,label\nz,c\nw,a\nu,b\n"),
+    }
+    with pytest.raises(ValueError, match=r"t\.csv: no training row is left of the classes c"):
+        load(tokenizer_folder, files=files, deduplicate=True, test_fraction=0)
+
+
+def test_regression_targets(tmp_path: Path, tokenizer_folder: str) -> None:
+    source = put(tmp_path, "r.csv", "text,label\nx,1.5\ny,high\n")
+    with pytest.raises(
+        ValueError, match=r"r\.csv: the target of row 2 is 'high'; regression needs a finite number"
+    ):
+        load(tokenizer_folder, source=source, problem="regression")
+    source = put(tmp_path, "n.csv", "text,label\nx,1.5\ny,nan\n")
+    with pytest.raises(ValueError, match=r"the target of row 2 is 'nan'"):
+        load(tokenizer_folder, source=source, problem="regression")
+
+
+def test_duplicate_ids(tmp_path: Path, tokenizer_folder: str) -> None:
+    source = put(tmp_path, "i.csv", "key,text,label\nk1,x,a\nk2,y,b\nk1,z,a\n")
+    with pytest.raises(ValueError, match=r"column 'key' has the id 'k1' twice, in rows 1 and 3"):
+        load(tokenizer_folder, source=source, id_column="key")
+    table = pa.table({"key": [1, None], "text": ["x", "y"], "label": ["a", "b"]})
+    pq.write_table(table, tmp_path / "i.parquet")
+    with pytest.raises(ValueError, match=r"column 'key' has no id in row 2"):
+        load(tokenizer_folder, source=str(tmp_path / "i.parquet"), id_column="key")
+
+
+CLASHES: dict[str, tuple[dict[str, Any], str]] = {
+    "source and files": ({"source": "a.csv", "files": {"train": "b.csv"}}, "source, files: both are given"),
+    "neither": ({}, "source, files: neither is given"),
+    "subset of a file": (
+        {"source": "packaged:sms_spam", "subset": "x"},
+        "subset: 'x' is only for a hub data set",
+    ),
+    "unknown split": (
+        {"files": {"train": "a", "dev": "b"}},
+        "files: dev is not a split. Accepted: train, val",
+    ),
+    "names for a regression": (
+        {"problem": "regression", "label_names": ["a"]},
+        "label_names: .* has no classes",
+    ),
+    "fractions": ({"validation_fraction": 0.5, "test_fraction": 0.5}, "leave no row for training"),
+    "fraction": ({"test_fraction": -0.1}, r"test_fraction: -0\.1 is not in \[0, 1\)"),
+    "resampling": ({"resampling_power": 2.0}, r"resampling_power: 2\.0 is not in \[0, 1\]"),
+    "resampling many labels": (
+        {"problem": "multi_label", "resampling_power": 0.5},
+        "needs problem: single_label, but problem is multi_label",
+    ),
+}
+
+
+@pytest.mark.parametrize("clash", CLASHES)
+def test_clashing_arguments(tokenizer_folder: str, clash: str) -> None:
+    options, message = CLASHES[clash]
+    with pytest.raises(ValueError, match=message):
+        load(tokenizer_folder, **options)
+
+
+def test_max_length_out_of_range(tmp_path: Path, tokenizer_folder: str) -> None:
+    for max_length in (2, 513):
+        with pytest.raises(
+            ValueError, match=rf"max_length: {max_length} .* takes 3 to 512 tokens \(2 of them special"
+        ):
+            load(tokenizer_folder, source=put(tmp_path, "a.csv", GOOD), max_length=max_length)
+
+
+def test_no_such_split(tmp_path: Path, tokenizer_folder: str) -> None:
+    data = load(tokenizer_folder, source=put(tmp_path, "a.csv", GOOD), test_fraction=0, validation_fraction=0)
+    assert data.val_dataloader() == []
+    with pytest.raises(
+        ValueError, match="There is no test split: the source has train, and test_fraction is 0"
+    ):
+        data.test_dataloader()
+
+
+def test_too_few_rows_for_a_split(tmp_path: Path, tokenizer_folder: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.csv: 2 rows are too few to make a validation and a test split"):
+        load(tokenizer_folder, source=put(tmp_path, "a.csv", "text,label\nx,a\ny,b\n"))

@@ -1,0 +1,89 @@
+"""Two processes over gloo do, with all strategies, what one process does with the same global batches."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.system.tiny_project import STRATEGIES, bertlab, write_project
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_curves(one: Path, other: Path) -> None:
+    """Every logged number, to rounding."""
+    mine, theirs = table(one), table(other)
+    assert len(mine) == len(theirs)
+    assert mine[0].keys() == theirs[0].keys()
+    assert sum(bool(row["train/loss"]) for row in mine) > 20
+    for row, twin in zip(mine, theirs, strict=True):
+        for key, value in row.items():
+            if not value:
+                assert twin[key] == "", key
+            else:
+                # A score jumps where rounding turns two predictions round; a loss does not.
+                tolerance = 2e-4 if "loss" in key or "/" not in key or key.startswith("lr/") else 0.2
+                assert float(twin[key]) == pytest.approx(float(value), rel=2e-3, abs=tolerance), (
+                    key,
+                    row["step"],
+                )
+
+
+DDP = {"strategy": "ddp", "callbacks+": [{"class_path": "same_on_both_ranks.SameOnBothRanks"}]}
+FSDP2 = {
+    "strategy": {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {
+            "data_parallel_size": 2,
+            "tensor_parallel_size": 1,
+            "save_distributed_checkpoint": False,
+        },
+    }
+}
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [DDP, DDP | {"accumulate_grad_batches": 2}, FSDP2],
+    ids=["ddp", "ddp, two micro-batches a rank", "fsdp2"],
+)
+def test_two_ranks_are_one_rank(trainer: dict[str, Any], tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    found = yaml.safe_load(config.read_text())
+    # Each rank draws dropout masks of its own, so curves can be equal only without dropout.
+    found["model"]["init_args"]["dropout"] = 0.0
+    found["model"]["init_args"]["encoder"]["init_args"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    config.write_text(yaml.safe_dump(found, sort_keys=False))
+    if trainer is FSDP2:
+        found["trainer"]["callbacks"] = STRATEGIES[1:]  # it refuses to freeze
+        # Adam divides by the size of a gradient, so where gradients are nothing but rounding it follows rounding.
+        found["model"]["init_args"]["optimizer"] = {
+            "class_path": "torch.optim.SGD",
+            "init_args": {"lr": 0.05, "momentum": 0.5, "fused": False},
+        }
+        config.write_text(yaml.safe_dump(found, sort_keys=False))
+    bertlab(tmp_path, "fit", "--config", str(config), "--run.name", "one")
+    overlay = tmp_path / "two.yaml"
+    overlay.write_text(yaml.safe_dump({"trainer": {"devices": 2} | trainer}))
+    two = ("--config", str(config), "--config", str(overlay), "--run.name", "two")
+    bertlab(tmp_path, "fit", *two)
+    one_run, two_run = tmp_path / "runs/one/0", tmp_path / "runs/two/0"
+    assert_same_curves(one_run, two_run)
+    events = [[json.loads(line) for line in (run / "timeline.jsonl").open()] for run in (one_run, two_run)]
+    assert events[0] == events[1]
+    assert len({event["strategy"] for event in events[0]}) == len(found["trainer"]["callbacks"])
+    weights = [
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in (one_run, two_run)
+    ]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=2e-2, atol=1e-4, msg=name)

@@ -1,0 +1,131 @@
+"""A project of one's own in a folder: a tiny BERT with its tokenizer, texts in a CSV, and a run's YAML."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import BertConfig, BertModel
+
+from tests.tokenizers import write_tokenizer
+
+HAM = ["meeting", "lunch", "tomorrow", "report", "thanks", "project", "home", "train", "dinner", "family"]
+SPAM = ["win", "free", "cash", "prize", "claim", "urgent", "offer", "click", "winner", "money"]
+COMMON = ["the", "a", "to", "you", "for", "is", "on", "and", "it", "we"]
+BERTLAB = [sys.executable, "-m", "bertlab.cli"]
+
+STRATEGIES: list[dict[str, Any]] = [
+    {
+        "class_path": "bertlab.callbacks.staged_unfreezing.StagedUnfreezing",
+        "init_args": {"plan": "gradual", "lr_decay": 0.9, "spread_fraction": 0.7},
+    },
+    {
+        "class_path": "bertlab.callbacks.lr_restarts.LrRestarts",
+        "init_args": {"at": "stage", "warmup_fraction": 0.1, "minimum_factor": 0.1},
+    },
+    {
+        "class_path": "bertlab.callbacks.cost_weighted_loss.CostWeightedLoss",
+        "init_args": {"start_fraction": 0.3, "anneal_fraction": 0.2},
+    },
+]
+
+
+def write_model(folder: Path) -> Path:
+    """A BERT of two layers × 32 with dropout, and a tokenizer that knows the words above."""
+    size = write_tokenizer(folder, [*HAM, *SPAM, *COMMON])
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_texts(file: Path, rows: int = 240, seed: int = 0) -> Path:
+    """`rows` texts of 3 to 20 words, one in five spam, no two alike."""
+    generator = random.Random(seed)
+    lines = ["text,label"]
+    seen: set[str] = set()
+    while len(lines) <= rows:
+        spam = generator.random() < 0.2
+        words = generator.choices(COMMON, k=generator.randint(2, 15))
+        words += generator.choices(SPAM if spam else HAM, k=generator.randint(1, 5))
+        generator.shuffle(words)
+        text = " ".join(words)
+        if text not in seen:
+            seen.add(text)
+            lines.append(f"{text},{'spam' if spam else 'ham'}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def write_project(folder: Path, **trainer: Any) -> Path:
+    """Everything, and run.yaml, which names it by absolute path; returns run.yaml."""
+    model, texts = write_model(folder / "model"), write_texts(folder / "texts.csv")
+    config = {
+        "model": {
+            "class_path": "bertlab.tasks.sequence_classification.SequenceClassification",
+            "init_args": {
+                "encoder": {
+                    "class_path": "bertlab.encoders.pretrained.PretrainedEncoder",
+                    "init_args": {"source": str(model)},
+                },
+                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+            },
+        },
+        "data": {
+            "class_path": "bertlab.data.text_classification.TextClassificationData",
+            "init_args": {"source": str(texts), "batch_size": 16},
+        },
+        "trainer": {
+            "max_epochs": 3,
+            "accelerator": "cpu",
+            "devices": 1,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "callbacks": STRATEGIES,
+        }
+        | trainer,
+        "wandb": {"mode": "disabled"},
+    }
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of a command: one thread, a cache of its own, no hub."""
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "BERTLAB_CACHE": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def bertlab(folder: Path, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a `bertlab` command in a folder."""
+    done = subprocess.run(
+        [*BERTLAB, *args],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"bertlab {' '.join(args)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return done

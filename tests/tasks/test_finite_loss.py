@@ -1,0 +1,31 @@
+"""When a loss that is no number is found."""
+
+import math
+
+import pytest
+import torch
+
+from bertlab.tasks.finite_loss import FiniteLoss
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_on_the_cpu_at_once(value):
+    with pytest.raises(ValueError, match=rf"the training loss is {value} at optimizer step 7"):
+        FiniteLoss().check(torch.tensor(value), 7)
+
+
+def test_nothing_waits_after_a_finite_loss():
+    finite = FiniteLoss()
+    finite.check(torch.tensor(1.0), 0)
+    finite.flush()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_with_the_next_loss_or_at_the_end():
+    finite = FiniteLoss()
+    finite.check(torch.tensor(math.nan, device="cuda"), 3)
+    with pytest.raises(ValueError, match="nan at optimizer step 3"):
+        finite.check(torch.tensor(1.0, device="cuda"), 4)
+    finite.check(torch.tensor(math.nan, device="cuda"), 5)
+    with pytest.raises(ValueError, match="nan at optimizer step 5"):
+        finite.flush()
