@@ -10,7 +10,7 @@ Shape legend, used by every docstring:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
@@ -63,10 +63,33 @@ class TextBatch:
         return self.lengths.shape[0]
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for known in fields(self):
+            value = getattr(self, known.name)
             if isinstance(value, Tensor):
-                yield field.name, value
+                yield known.name, value
+
+
+@dataclass(slots=True)
+class PretrainingBatch(TextBatch):
+    """One micro-batch of pretraining examples, packed as a `TextBatch`: input_ids hold the masked texts.
+
+    M counts masked positions. A loss that is normalised by what the whole optimizer step holds gives the same
+    gradient for one batch, many micro-batches and many ranks.
+
+    Attributes:
+        masked_positions: (M,) int64 places in the packed batch that are to be predicted, ascending; M may be 0.
+        masked_labels: (M,) int64 the ids that stood there.
+        sentence_labels: (S,) int64 of the sentence task: 1 where the second segment is random (next sentence
+            prediction) or the two are swapped (sentence order prediction), else 0; None without such a task.
+        step_masked: masked positions of the whole optimizer step.
+        step_sequences: sequences of the whole optimizer step.
+    """
+
+    masked_positions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    masked_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    sentence_labels: Tensor | None = None
+    step_masked: int = 0
+    step_sequences: int = 0
 
 
 class EncoderOutput(NamedTuple):
