@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.step_seed import StepSeed
+from bertlab.cli_hardware import warn_of_emulated_bfloat16
 from bertlab.cli_links import data_seed, tokenizer_source
 from bertlab.cli_overlays import UsageError, check_order, files_with
 from bertlab.prediction.writer import PredictionWriter
@@ -150,6 +151,7 @@ class BertlabCLI(LightningCLI):
             plugins=plugins,
             **kwargs,
         )
+        warn_of_emulated_bfloat16(trainer)
         # Lightning puts checkpoint callbacks last; ours has to save before any other touches the next step.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
         return trainer

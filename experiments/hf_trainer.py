@@ -160,7 +160,7 @@ def fit(options: argparse.Namespace, model: Any, tokenizer: Any, tokenised: dict
 def test(trainer: Trainer, tokenised: dict[str, Dataset]) -> dict[str, float]:
     """The scores on the test split."""
     metrics = trainer.predict(tokenised["test"], metric_key_prefix="test").metrics
-    return {key: metrics[f"test_{key}"] for key in ("accuracy", "macro_f1")}
+    return {key: metrics[f"test_{key}"] for key in ("loss", "accuracy", "macro_f1")}
 
 
 def predict(options: argparse.Namespace, model: Any, tokenizer: Any, tokenised: dict[str, Dataset]) -> None:

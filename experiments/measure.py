@@ -143,10 +143,32 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def load_study(folder: Path, quick: bool) -> dict[str, Any]:
-    """study.yaml, with its `quick` part laid over it if that is wanted."""
+    """study.yaml, with its part `without_bf16` laid over it on a CPU that has no bfloat16, and `quick` if wanted."""
     study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-    overlay = study.pop("quick")
-    return {**study, **overlay} if quick else study
+    overlays = {"without_bf16": not has_bfloat16(), "quick": quick}
+    parts = {name: study.pop(name, {}) for name in overlays}
+    for name, wanted in overlays.items():
+        study = merged(study, parts[name]) if wanted else study
+    return study
+
+
+def merged(study: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """A study with an overlay laid over it, key by key; what the overlay sets to null is left out."""
+    result = dict(study)
+    for key, value in overlay.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def has_bfloat16(information: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU computes in bfloat16; where nobody knows (not x86 Linux), no."""
+    text = information.read_text(encoding="utf-8", errors="replace") if information.is_file() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
 
 
 def study_options(description: str | None) -> argparse.Namespace:

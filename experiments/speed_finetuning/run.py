@@ -67,9 +67,10 @@ def predictions(bench: Bench, trainer: Bench, study: dict[str, Any]) -> Iterator
 
     @cache
     def checkpoint() -> Path:
-        seed = study["seeds"][0]
-        trainer.fit("bertlab", study["training"]["systems"]["bertlab"], seed, study["training"]["epochs"])
-        return trainer.folder("fit", "bertlab", seed) / "fit" / "0" / "checkpoints" / "best.ckpt"
+        seed, trained = study["seeds"][0], study["training"]["systems"]
+        system = next(name for name in trained if name.startswith("bertlab"))
+        trainer.fit(system, trained[system], seed, study["training"]["epochs"])
+        return trainer.folder("fit", system, seed) / "fit" / "0" / "checkpoints" / "best.ckpt"
 
     @cache
     def predict(system: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:

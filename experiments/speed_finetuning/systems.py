@@ -54,6 +54,7 @@ class Bench:
             "tokens_per_epoch": clock["tokens_per_epoch"],
             "command_seconds": cost.seconds,
             "peak_mib": cost.peak_mib,
+            "test_loss": float(scores["loss"]),
             "macro_f1": float(scores["macro_f1"]),
         }
 

@@ -93,12 +93,13 @@ def test_hardware_overlay_is_read(path: Path, capsys: pytest.CaptureFixture[str]
     assert len(config["trainer"]["callbacks"]) == 3
 
 
-def test_cpu_overlay_runs(tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
+@pytest.mark.parametrize("overlay", ["cpu", "cpu_bf16"])
+def test_cpu_overlay_runs(overlay: str, tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
     flags = [
         "--config",
         str(SMS),
         "--config",
-        str(CONFIGS / "hardware" / "cpu.yaml"),
+        str(CONFIGS / "hardware" / f"{overlay}.yaml"),
         "--data.source",
         text_folder,
     ]
