@@ -16,7 +16,8 @@ from bertlab.sources.models import model_folder
 log = logging.getLogger(__name__)
 
 ACCEPTED = (
-    "a folder with config.json and model.safetensors, the id of an encoder on the Hugging Face hub such as "
+    "a folder with config.json and model.safetensors, one with Google's bert_model.ckpt.*, bert_config.json and "
+    "vocab.txt, the id of an encoder on the Hugging Face hub such as "
     "google-bert/bert-base-uncased, or packaged:minilm_l6_v2"
 )
 
