@@ -35,7 +35,7 @@ def read_vocabulary(folder: str | Path, rows: int) -> list[str]:
         raise FileNotFoundError(f"{path}: there is no such file; a Google checkpoint needs it")
     try:
         # As Google's load_vocab: split at line feeds alone, since a piece may be one of Unicode's other line ends.
-        lines = path.read_text(encoding="utf-8", newline="").split("\n")
+        lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from error
     pieces = [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]

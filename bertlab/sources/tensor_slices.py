@@ -34,7 +34,7 @@ class Extent:
 
 
 def slice_key(name: str, extents: tuple[Extent, ...]) -> bytes:
-    """The key under which a slice of a variable is stored.
+    r"""The key under which a slice of a variable is stored.
 
     TensorFlow's `checkpoint::EncodeTensorNameSlice`: a 0, the name, the rank, and start and length of each dimension,
     written so that bytes sort as the values do (its `OrderedCode`).
@@ -45,7 +45,7 @@ def slice_key(name: str, extents: tuple[Extent, ...]) -> bytes:
 
     Examples:
         >>> slice_key("w", (Extent(0, 3), Extent(0, -1)))
-        b'\\x00w\\x00\\x01\\x01\\x02\\x80\\x83\\x80\\x7f'
+        b'\x00w\x00\x01\x01\x02\x80\x83\x80\x7f'
     """
     escaped = b"".join(
         {0x00: b"\x00\xff", 0xFF: b"\xff\x00"}.get(byte, bytes([byte])) for byte in name.encode()

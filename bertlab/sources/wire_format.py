@@ -27,7 +27,7 @@ def read_varint(data: bytes, start: int) -> Varint:
         ValueError: the data ends within it, or it has more than 64 bits.
 
     Examples:
-        >>> read_varint(b"\\xac\\x02", 0)
+        >>> read_varint(bytes([0xAC, 0x02]), 0)
         Varint(value=300, end=2)
     """
     value = 0

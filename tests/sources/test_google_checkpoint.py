@@ -194,7 +194,7 @@ def test_a_wrong_configuration(google: Path, content: str, message: str):
 
 def test_a_checkpoint_without_configuration(google: Path):
     (google / "bert_config.json").unlink()
-    with pytest.raises(ValueError, match="a TensorFlow checkpoint without bert_config.json"):
+    with pytest.raises(ValueError, match=r"a TensorFlow checkpoint without bert_config.json"):
         model_folder(str(google))
 
 
