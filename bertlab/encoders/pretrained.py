@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.dropout_settings import set_dropout
 from bertlab.encoders.encoder import Encoder
+from bertlab.encoders.vocabulary_extension import VocabularyExtension
 from bertlab.sources.models import model_folder
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,15 @@ class PretrainedEncoder(Encoder):
         attention_dropout: of the attention probabilities, in [0, 1); None: as the checkpoint says.
         padding_free: False: run on padded tensors, as transformers does.
         revision: branch, tag or commit of a hub id; None: its main branch.
+        new_pieces: word pieces to add to its vocabulary (a list, or a file with one on each line), or a folder with a
+            tokenizer that has more pieces than its own, such as a token store's. Their rows start as the mean of the
+            pieces they were split into; see `bertlab.encoders.vocabulary_extension`. The data has to take the extended
+            tokenizer too: `extension.tokenizer`, or that folder. None: the vocabulary stays.
 
     Raises:
-        ValueError: there is no such model, it is not an encoder, or weights are missing from it.
+        FileNotFoundError: there is no such folder, or no such file or folder of new pieces.
+        ValueError: there is no such model, it is not an encoder, or weights are missing from it; a new piece can never
+            occur, or the tokenizer with more pieces does not extend its own.
     """
 
     def __init__(
@@ -46,11 +53,17 @@ class PretrainedEncoder(Encoder):
         attention_dropout: float | None = None,
         padding_free: bool = True,
         revision: str | None = None,
+        new_pieces: str | list[str] | None = None,
     ) -> None:
         where = model_folder(source)
         config = _config(source, where, revision)
         set_dropout(config, dropout, attention_dropout)
-        super().__init__(_load(source, where, revision, config), padding_free)
+        model = _load(source, where, revision, config)
+        extension = None if new_pieces is None else _extension(source, where, revision, new_pieces)
+        if extension is not None:
+            extension.apply(model)
+        super().__init__(model, padding_free)
+        self.extension = extension
 
 
 def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:
@@ -81,6 +94,18 @@ def _load(source: str, where: str, revision: str | None, config: PreTrainedConfi
         raise ValueError(f"encoder.source: cannot load {source!r}: {error}\nAccepted: {ACCEPTED}.") from error
     _check_weights(source, model, found)
     return model
+
+
+def _extension(
+    source: str, where: str, revision: str | None, new_pieces: str | list[str]
+) -> VocabularyExtension:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"encoder.new_pieces: no tokenizer can be read from {source!r}, which the pieces would be added to: {error}"
+        ) from error
+    return VocabularyExtension.of(tokenizer, new_pieces)
 
 
 def _check_weights(source: str, model: PreTrainedModel, found: dict[str, Any]) -> None:

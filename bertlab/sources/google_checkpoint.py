@@ -90,7 +90,7 @@ def read_google_checkpoint(folder: str | Path) -> tuple[BertConfig, dict[str, Te
     """
     config = read_google_config(folder)
     bundle = TensorBundle(_prefix(Path(folder)))
-    wanted = _shapes(config)
+    wanted = _shapes(config, Path(folder))
     names = {variable: name for variable in bundle.names if (name := torch_name(variable)) in wanted}
     _check_complete(bundle, set(wanted) - set(names.values()))
     weights: dict[str, Tensor] = {}
@@ -135,12 +135,15 @@ def _prefix(folder: Path) -> Path:
     )
 
 
-def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(config: BertConfig, folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what such a model stores; the tied decoder is not stored."""
     from transformers import BertForPreTraining
 
-    with torch.device("meta"):
-        model = BertForPreTraining(config)
+    try:
+        with torch.device("meta"):
+            model = BertForPreTraining(config)
+    except (AssertionError, ValueError) as error:  # the width does not divide by the heads
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
     return {n: tuple(v.shape) for n, v in model.state_dict().items() if not n.startswith(DECODER)}
 
 
