@@ -76,7 +76,7 @@ def _candidates(texts: Iterable[str], tokenizer: Any, minimum_uses: int, trained
         special_tokens=[model.unk_token],
         continuing_subword_prefix=prefix,
     )
-    trained.train_from_iterable(texts, trainer)
+    trained.train_from_iterator(texts, trainer)
     known = tokenizer.get_vocab()
     return sorted(
         piece

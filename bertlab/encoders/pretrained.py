@@ -100,11 +100,16 @@ def _extension(
     source: str, where: str, revision: str | None, new_pieces: str | list[str]
 ) -> VocabularyExtension:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision)
+        # Of a folder without one, transformers makes a tokenizer that knows the special tokens alone.
+        absent = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
+        reason: object = "it has no vocabulary"
     except (OSError, ValueError) as error:
+        tokenizer, absent, reason = None, True, error
+    if absent:
         raise ValueError(
-            f"encoder.new_pieces: no tokenizer can be read from {source!r}, which the pieces would be added to: {error}"
-        ) from error
+            f"encoder.new_pieces: no tokenizer can be read from {source!r}, which the pieces would be added to: {reason}"
+        )
     return VocabularyExtension.of(tokenizer, new_pieces)
 
 

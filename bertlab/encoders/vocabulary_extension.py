@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 from bertlab.sources.extended_tokenizer import extend_tokenizer, next_id, old_spelling, read_new_pieces
 
+PADDED_ROWS = 127  # a table may be padded to a multiple of at most 128
+
 
 @dataclass(frozen=True)
 class VocabularyExtension:
@@ -60,11 +62,13 @@ class VocabularyExtension:
             (max(V, first_id + new pieces), …): what stood in the rows of old pieces still stands there.
 
         Raises:
-            ValueError: the table has fewer rows than there are old pieces.
+            ValueError: the table has fewer rows than there are old pieces, or so many more that the tokenizer must be
+                that of another model.
         """
-        if table.shape[0] < self.first_id:
+        if not 0 <= table.shape[0] - self.first_id <= PADDED_ROWS:
             raise ValueError(
-                f"new_pieces: the model has {table.shape[0]} rows for the {self.first_id} pieces of its tokenizer"
+                f"new_pieces: the model has {table.shape[0]} rows for the {self.first_id} pieces of its tokenizer; "
+                f"accepted: as many, or up to {PADDED_ROWS} more"
             )
         old = table[: self.first_id].double()
         every = old.mean(0)
@@ -88,6 +92,7 @@ class VocabularyExtension:
         biases = None if bias is None else self.rows(bias)
         untied = decoder is not None and decoder.weight is not words.weight
         outputs = self.rows(decoder.weight) if untied and isinstance(decoder.weight, Tensor) else None
+        holders = _holders(model, bias)
         if rows.shape[0] != words.num_embeddings:
             model.resize_token_embeddings(rows.shape[0], mean_resizing=False)
         _fill(model.get_input_embeddings().weight, rows)
@@ -95,7 +100,17 @@ class VocabularyExtension:
         if outputs is not None:
             _fill(decoder.weight, outputs)
         if biases is not None:
+            # transformers ties the bias when it resizes even where nothing was tied, and then does not store it.
+            for name in _holders(model, decoder.bias) - holders:
+                path, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(path), leaf, nn.Parameter(biases.clone()))
             _fill(decoder.bias, biases)
+
+
+def _holders(model: nn.Module, parameter: Any) -> set[str]:
+    """All names that a parameter has in a model."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name for name, value in named if value is parameter}
 
 
 def _fill(parameter: Any, value: Tensor) -> None:

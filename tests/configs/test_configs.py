@@ -14,6 +14,7 @@ from bertlab.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FINETUNE = sorted(CONFIGS.glob("finetune/**/*.yaml"))
+PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
 FRAGMENTS = {"callbacks": "--trainer.callbacks+=", "data": "--data=", "encoders": "--model.encoder="}
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
 QUIET = [
@@ -63,7 +64,7 @@ def test_runs_two_steps(
     assert pq.read_table(run / "predictions" / "test.parquet").num_rows >= 20
 
 
-@pytest.mark.parametrize("path", FINETUNE, ids=name_of)
+@pytest.mark.parametrize("path", [*FINETUNE, *PRETRAIN], ids=name_of)
 def test_is_short_and_says_what_it_does(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 40
@@ -107,6 +108,6 @@ def test_cpu_overlay_runs(tiny_bert: str, text_folder: str, in_tmp: Path) -> Non
 
 
 def test_every_file_is_covered_here() -> None:
-    known = {"finetune", "hardware", *FRAGMENTS}
+    known = {"finetune", "pretrain", "hardware", *FRAGMENTS}
     for path in CONFIGS.rglob("*.yaml"):
         assert path.relative_to(CONFIGS).parts[0] in known, f"{path}: no test reads it"
