@@ -108,7 +108,7 @@ def _extension(
         tokenizer, absent, reason = None, True, error
     if absent:
         raise ValueError(
-            f"encoder.new_pieces: no tokenizer can be read from {source!r}, which the pieces would be added to: {reason}"
+            f"encoder.new_pieces: no tokenizer to add the pieces to can be read from {source!r}: {reason}"
         )
     return VocabularyExtension.of(tokenizer, new_pieces)
 

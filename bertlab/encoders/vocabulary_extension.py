@@ -85,8 +85,7 @@ class VocabularyExtension:
         Raises:
             ValueError: its embedding does not fit the tokenizer.
         """
-        words, decoder = model.get_input_embeddings(), model.get_output_embeddings()
-        assert isinstance(words, nn.Embedding)
+        words, decoder = _tables(model)
         rows = self.rows(words.weight)
         bias: Any = getattr(decoder, "bias", None)
         biases = None if bias is None else self.rows(bias)
@@ -95,8 +94,8 @@ class VocabularyExtension:
         holders = _holders(model, bias)
         if rows.shape[0] != words.num_embeddings:
             model.resize_token_embeddings(rows.shape[0], mean_resizing=False)
-        _fill(model.get_input_embeddings().weight, rows)
-        decoder = model.get_output_embeddings()
+        words, decoder = _tables(model)
+        _fill(words.weight, rows)
         if outputs is not None:
             _fill(decoder.weight, outputs)
         if biases is not None:
@@ -105,6 +104,13 @@ class VocabularyExtension:
                 path, _, leaf = name.rpartition(".")
                 setattr(model.get_submodule(path), leaf, nn.Parameter(biases.clone()))
             _fill(decoder.bias, biases)
+
+
+def _tables(model: PreTrainedModel) -> tuple[nn.Embedding, Any]:
+    """The word embedding, and the decoder or None."""
+    words = model.get_input_embeddings()
+    assert isinstance(words, nn.Embedding)
+    return words, model.get_output_embeddings()
 
 
 def _holders(model: nn.Module, parameter: Any) -> set[str]:

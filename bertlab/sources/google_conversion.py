@@ -47,7 +47,7 @@ def convert_google_checkpoint(source: str | Path, folder: str | Path) -> None:
         ValueError: a file of the source is damaged, or they do not fit one another.
     """
     from safetensors.torch import save_file
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizer
 
     from bertlab.sources.google_checkpoint import DECODER, read_google_checkpoint
     from bertlab.sources.google_vocabulary import VOCABULARY, lowers_case, read_vocabulary
@@ -62,7 +62,7 @@ def convert_google_checkpoint(source: str | Path, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / VOCABULARY
     vocabulary.write_text("\n".join(pieces) + "\n", encoding="utf-8", newline="")
-    tokenizer: Any = BertTokenizerFast(
+    tokenizer: Any = BertTokenizer(
         vocab=str(vocabulary), do_lower_case=lowers, model_max_length=config.max_position_embeddings
     )
     tokenizer.save_pretrained(folder)

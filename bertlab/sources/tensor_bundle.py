@@ -117,9 +117,8 @@ class TensorBundle:
                 tuple(Extent(number(e, 1), number(e, 2) if 2 in e else -1) for e in messages(part, 1))
                 for part in messages(fields, 7)
             )
-            entry = Entry(
-                number(fields, 1), shape, *(number(fields, field) for field in (3, 4, 5, 6)), slices
-            )
+            shard, offset, size, checksum = (number(fields, field) for field in (3, 4, 5, 6))
+            entry = Entry(number(fields, 1), shape, shard, offset, size, checksum, slices)
             if min((*shape, entry.offset, entry.size)) < 0 or not 0 <= entry.shard < self.shards:
                 raise ValueError(f"it cannot be {entry}")
         except ValueError as error:
@@ -154,7 +153,7 @@ class TensorBundle:
                 f"the file is cut off: it has {len(data)} bytes, the tensor ends at {entry.offset + entry.size}"
             )
         raw = data[entry.offset : entry.offset + entry.size]
-        found = mask(crc32c.crc32c(raw)) if entry.size else mask(0)
+        found = mask(crc32c.crc32c(raw.data)) if entry.size else mask(0)
         if found != entry.checksum:
             raise ValueError(f"damaged: its checksum is {found:#010x}, the index says {entry.checksum:#010x}")
         value = raw.view(dtype).reshape(entry.shape)

@@ -147,7 +147,9 @@ def test_nothing_new_changes_nothing(folder: Path):
 
 def test_a_checkpoint_without_a_tokenizer(tmp_path: Path):
     BertModel(config(20)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"encoder.new_pieces: no tokenizer can be read from"):
+    with pytest.raises(
+        ValueError, match=r"encoder.new_pieces: no tokenizer to add the pieces to can be read from"
+    ):
         PretrainedEncoder(str(tmp_path), new_pieces=["covid"])
 
 
