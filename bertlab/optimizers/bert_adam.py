@@ -1,6 +1,6 @@
 """BertAdam: the optimizer that BERT was pretrained with."""
 
-# torch documents its operations on lists of tensors (torch.html, "Foreach Operations") and names them with an underscore.
+# torch documents its operations on lists of tensors ("Foreach Operations") and names them with an underscore.
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
