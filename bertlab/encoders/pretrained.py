@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.dropout_settings import set_dropout
 from bertlab.encoders.encoder import Encoder
+from bertlab.encoders.head_weights import head_weights
 from bertlab.sources.models import model_folder
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,11 @@ class PretrainedEncoder(Encoder):
         config = _config(source, where, revision)
         set_dropout(config, dropout, attention_dropout)
         super().__init__(_load(source, where, revision, config), padding_free)
+        self._where, self._revision = where, revision
+
+    def head_weights(self) -> Mapping[str, Tensor]:
+        """The tensors of the checkpoint that are of a head, under their names there; read when asked for."""
+        return head_weights(self._where, self._revision, self.model)
 
 
 def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:
