@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.dropout_settings import set_dropout
 from bertlab.encoders.encoder import Encoder
+from bertlab.encoders.head_weights import head_weights
+from bertlab.encoders.padding_free import word_embedding
 from bertlab.encoders.vocabulary_extension import VocabularyExtension
 from bertlab.sources.models import model_folder
 
@@ -60,10 +64,20 @@ class PretrainedEncoder(Encoder):
         set_dropout(config, dropout, attention_dropout)
         model = _load(source, where, revision, config)
         extension = None if new_pieces is None else _extension(source, where, revision, new_pieces)
+        rows = word_embedding(model).num_embeddings
         if extension is not None:
             extension.apply(model)
         super().__init__(model, padding_free)
         self.extension = extension
+        self._where, self._revision, self._rows = where, revision, rows
+
+    def head_weights(self) -> Mapping[str, Tensor]:
+        """The tensors of the checkpoint that are of a head, under their names there; read when asked for.
+
+        What has a row for each word piece has one for each new piece too.
+        """
+        found = head_weights(self._where, self._revision, self.model)
+        return found if self.extension is None else self.extension.head(found, self._rows)
 
 
 def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:

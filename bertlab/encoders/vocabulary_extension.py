@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 
 from bertlab.sources.extended_tokenizer import extend_tokenizer, next_id, old_spelling, read_new_pieces
 
+INNER = re.compile("dense|norm|transform", re.IGNORECASE)  # parts of a head that are not over the vocabulary
 PADDED_ROWS = 127  # a table may be padded to a multiple of at most 128
 
 
@@ -77,6 +79,18 @@ class VocabularyExtension:
             return table.clone()
         new = torch.stack(means).to(table.dtype)
         return torch.cat([table[: self.first_id], new, table[self.first_id + len(new) :]])
+
+    def head(self, weights: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """The weights of a pretraining head, those over the vocabulary with the new pieces.
+
+        Args:
+            weights: under their names in transformers.
+            rows: of the word embedding before it was extended; a decoder and its bias have as many.
+        """
+        return {
+            name: self.rows(weight) if weight.shape[:1] == (rows,) and not INNER.search(name) else weight
+            for name, weight in weights.items()
+        }
 
     @torch.no_grad()
     def apply(self, model: PreTrainedModel) -> None:

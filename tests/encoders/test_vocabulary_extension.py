@@ -112,6 +112,19 @@ def test_the_decoder_follows(folder: Path, tie: bool, tmp_path_factory: pytest.T
     torch.testing.assert_close(loaded(ids).prediction_logits, after)
 
 
+def test_the_head_of_the_checkpoint_follows(folder: Path):
+    old, new = PretrainedEncoder(str(folder)), PretrainedEncoder(str(folder), new_pieces=NEW)
+    before, after = old.head_weights(), new.head_weights()
+    assert set(before) == set(after) >= {"cls.predictions.bias", "cls.predictions.transform.dense.weight"}
+    assert new.extension is not None
+    for name, weight in before.items():
+        wanted = new.extension.rows(weight) if name == "cls.predictions.bias" else weight
+        assert torch.equal(after[name], wanted)
+    assert (
+        len(after["cls.predictions.bias"]) == len(before["cls.predictions.bias"]) + 3 == new.vocabulary_size
+    )
+
+
 def test_padded_rows_are_taken_first(folder: Path):
     torch.manual_seed(0)
     size = write_tokenizer(folder, PIECES)
