@@ -24,7 +24,6 @@ from bertlab.tasks.pretraining_objective import (
     sums_of_sequences,
 )
 
-
 class ReplacedTokens(PretrainingObjective):
     """Replaced-token detection with a generator that is trained beside the encoder.
 
