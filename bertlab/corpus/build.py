@@ -28,7 +28,7 @@ from bertlab.corpus.text_stage import TextStage, read_text_shard, signatures_pat
 from bertlab.corpus.token_stage import TokenStage
 from bertlab.corpus.token_store import TOKENIZER, TokenStore
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
-from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary
+from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary, unknown_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -188,7 +188,7 @@ class CorpusBuild:
             work / TOKENIZER,
             size,
             "<u2" if size <= 1 << 16 else "<u4",
-            _unknown(work),
+            unknown_id(work / TOKENIZER),
         )
         self._run(stage, shards, progress)
         return stage
@@ -225,14 +225,6 @@ def _tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / TOKENIZER / "tokenizer.json"))
-
-
-def _unknown(folder: Path) -> int:
-    """The id of the unknown token; −1 where there is none, as in vocabularies of bytes."""
-    from transformers import AutoTokenizer
-
-    number = AutoTokenizer.from_pretrained(folder / TOKENIZER).unk_token_id
-    return -1 if number is None else int(number)
 
 
 def _spread(folder: Path, shards: int, characters: int) -> list[int]:

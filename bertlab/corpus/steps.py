@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from enum import Enum
 from pathlib import PurePath
 from typing import Any, Protocol
+
+from bertlab.corpus.cleaning import Rejection
 
 
 class TextCleaner(Protocol):
     """Repairs a document, or rejects it; a function of its text alone."""
 
-    def __call__(self, text: str) -> str | Enum:
+    def __call__(self, text: str) -> str | Rejection:
         """The cleaned text, whose line breaks are kept; or why it is rejected (the value is counted)."""
         ...
 
