@@ -73,7 +73,9 @@ class CorpusBuild:
         if not self.documents:
             raise ValueError("documents: the list is empty. Accepted: one or more readers.")
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"name: {self.name!r} is not accepted: the name of a folder, without / and leading dot.")
+            raise ValueError(
+                f"name: {self.name!r} is not accepted: the name of a folder, without / and leading dot."
+            )
         for key in ("shard_characters", "document_characters"):
             if getattr(self, key) < 1000:
                 raise ValueError(f"{key}: {getattr(self, key)} is not accepted: 1000 or more.")
@@ -134,7 +136,9 @@ class CorpusBuild:
                 self.documents, work / "raw", self.shard_characters, self.document_characters, advance
             )
         trained = self.vocabulary.needs_text
-        stage = TextStage(work / "text", work / "raw", self.cleaning, self.sentences, self.duplicates, trained)
+        stage = TextStage(
+            work / "text", work / "raw", self.cleaning, self.sentences, self.duplicates, trained
+        )
         self._run(stage, shards, progress)
         return stage, shards
 
@@ -155,7 +159,12 @@ class CorpusBuild:
         return self.duplicates.drop(signatures, text.folder)
 
     def _vocabulary(
-        self, folder: Path, text: TextStage, shards: int, dropped: dict[int, list[int]], progress: BuildProgress
+        self,
+        folder: Path,
+        text: TextStage,
+        shards: int,
+        dropped: dict[int, list[int]],
+        progress: BuildProgress,
     ) -> None:
         if folder.exists():
             return
@@ -194,7 +203,13 @@ class CorpusBuild:
         return stage
 
     def _finish(
-        self, work: Path, plan: dict[str, Any], text: TextStage, tokens: TokenStage, shards: int, duplicates: Counter[str]
+        self,
+        work: Path,
+        plan: dict[str, Any],
+        text: TextStage,
+        tokens: TokenStage,
+        shards: int,
+        duplicates: Counter[str],
     ) -> None:
         """Put the store together beside its place, and move it there."""
         store = work / "store"

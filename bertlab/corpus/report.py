@@ -59,7 +59,9 @@ def _card(label: str, value: str) -> str:
 
 
 def _left_out(summary: dict[str, Any]) -> list[tuple[str, int]]:
-    rejected = [(f"rejected: {reason.replace('_', ' ')}", n) for reason, n in sorted(summary["rejected"].items())]
+    rejected = [
+        (f"rejected: {reason.replace('_', ' ')}", n) for reason, n in sorted(summary["rejected"].items())
+    ]
     duplicates = [(f"duplicates: {kind}", n) for kind, n in sorted(summary["duplicates"].items())]
     return [row for row in rejected + duplicates if row[1]]
 
@@ -69,7 +71,10 @@ def _vocabulary(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("pieces", f"{summary['vocabulary_size']:,}"),
         ("pieces that never occur", f"{summary['unused_pieces']:,}"),
         ("tokens a word", f"{summary['tokens_per_word']:.3f}"),
-        ("unknown pieces", f"{summary['unknown_pieces']:,} ({summary['unknown_fraction']:.4%} of the tokens)"),
+        (
+            "unknown pieces",
+            f"{summary['unknown_pieces']:,} ({summary['unknown_fraction']:.4%} of the tokens)",
+        ),
         ("documents divided for their length, further parts", f"{summary['read']['further_parts']:,}"),
     ]
 
@@ -96,7 +101,9 @@ def _histograms(summary: dict[str, Any]) -> str:
     first = next((bits for bits, count in enumerate(sizes) if count), 0)
     places = range(first, len(sizes))
     documents.bar(places, sizes[first:], width=0.9, color="#b6653b")
-    documents.set_xticks(list(places), [f"{1 << (bits - 1):,}" if bits else "0" for bits in places], rotation=45)
+    documents.set_xticks(
+        list(places), [f"{1 << (bits - 1):,}" if bits else "0" for bits in places], rotation=45
+    )
     documents.set(xlabel="tokens of a document, from … to the next", ylabel="documents")
     for axes in (sentences, documents):
         axes.spines[["top", "right"]].set_visible(False)

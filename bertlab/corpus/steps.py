@@ -55,7 +55,9 @@ def settings_of(value: Any) -> Any:
     )
     missing = [name for name in names if not hasattr(value, name)]
     if missing:
-        raise TypeError(f"{kind.__qualname__} does not keep {', '.join(missing)} as an attribute of the same name")
+        raise TypeError(
+            f"{kind.__qualname__} does not keep {', '.join(missing)} as an attribute of the same name"
+        )
     return {
         "class_path": f"{kind.__module__}.{kind.__qualname__}",
         "init_args": {name: settings_of(getattr(value, name)) for name in names},

@@ -92,7 +92,9 @@ class TokenStage(Stage):
         ids: list[np.ndarray] = [np.zeros(0, self.dtype)]
         lengths: list[int] = []
         for batch in _batches(texts):
-            encoded = [encoding.ids for encoding in self._loaded.encode_batch_fast(batch, add_special_tokens=False)]
+            encoded = [
+                encoding.ids for encoding in self._loaded.encode_batch_fast(batch, add_special_tokens=False)
+            ]
             lengths += map(len, encoded)
             ids.append(np.array([number for some in encoded for number in some], dtype=self.dtype))
         return np.concatenate(ids), np.array(lengths, dtype=np.int64)

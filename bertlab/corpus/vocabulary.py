@@ -61,7 +61,9 @@ class TrainedVocabulary(Vocabulary):
     needs_text = True
 
     def __post_init__(self) -> None:
-        if len(set(self.special_tokens)) != len(self.special_tokens) or len(self.special_tokens) < len(NEEDED):
+        if len(set(self.special_tokens)) != len(self.special_tokens) or len(self.special_tokens) < len(
+            NEEDED
+        ):
             raise ValueError(
                 f"vocabulary.special_tokens: {list(self.special_tokens)} is not accepted: different tokens for padding, "
                 f"unknown, class, separator and mask, in this order, e.g. {list(SPECIAL_TOKENS)}, then any others."
@@ -127,7 +129,11 @@ class GivenVocabulary(Vocabulary):
         if not tokenizer.is_fast or missing:
             raise ValueError(
                 f"vocabulary.source: {self.source} is not accepted: "
-                + (f"it has no {', '.join(missing)}." if missing else "it has no fast tokenizer (tokenizer.json).")
+                + (
+                    f"it has no {', '.join(missing)}."
+                    if missing
+                    else "it has no fast tokenizer (tokenizer.json)."
+                )
             )
         tokenizer.save_pretrained(folder)
 
@@ -185,7 +191,13 @@ def _save(folder: Path, pieces: list[str], lowercase: bool, special: tuple[str, 
         "model_max_length": 512,
         "strip_accents": None,
         "tokenize_chinese_chars": True,
-        **{"pad_token": padding, "unk_token": unknown, "cls_token": start, "sep_token": separator, "mask_token": mask},
+        **{
+            "pad_token": padding,
+            "unk_token": unknown,
+            "cls_token": start,
+            "sep_token": separator,
+            "mask_token": mask,
+        },
     }
     if len(special) > len(NEEDED):
         config["additional_special_tokens"] = list(special[len(NEEDED) :])
