@@ -51,7 +51,7 @@ def settings_of(value: Any) -> Any:
     names = (
         [field.name for field in dataclasses.fields(value) if field.init]
         if dataclasses.is_dataclass(value)
-        else [name for name in inspect.signature(kind).parameters]
+        else list(inspect.signature(kind).parameters)
     )
     missing = [name for name in names if not hasattr(value, name)]
     if missing:

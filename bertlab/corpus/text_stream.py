@@ -105,7 +105,7 @@ def divided(text: str, limit: int) -> list[str]:
 
 
 def _decoded(path: Path, errors: Errors) -> Iterator[str]:
-    """Blocks of text, in which `\n` ends every line."""
+    r"""Blocks of text, in which `\n` ends every line."""
     utf8 = codecs.getincrementaldecoder("utf-8")(errors)
     newlines = io.IncrementalNewlineDecoder(utf8, translate=True)
     position = 0

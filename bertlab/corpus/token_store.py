@@ -134,8 +134,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: damaged: {error!r}. Build the corpus again.") from error
     if version > FORMAT:
         raise StoreError(
-            f"{path}: the store is of format {version}, made by a newer bertlab ({meta.get('bertlab')}); this one reads "
-            f"up to format {FORMAT}. Upgrade bertlab, or build the corpus again."
+            f"{path}: the store is of format {version}, made by a newer bertlab ({meta.get('bertlab')}); this one "
+            f"reads up to format {FORMAT}. Upgrade bertlab, or build the corpus again."
         )
     return meta
 

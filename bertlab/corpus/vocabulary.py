@@ -61,12 +61,12 @@ class TrainedVocabulary(Vocabulary):
     needs_text = True
 
     def __post_init__(self) -> None:
-        if len(set(self.special_tokens)) != len(self.special_tokens) or len(self.special_tokens) < len(
-            NEEDED
-        ):
+        given = self.special_tokens
+        if len(set(given)) != len(given) or len(given) < len(NEEDED):
             raise ValueError(
-                f"vocabulary.special_tokens: {list(self.special_tokens)} is not accepted: different tokens for padding, "
-                f"unknown, class, separator and mask, in this order, e.g. {list(SPECIAL_TOKENS)}, then any others."
+                f"vocabulary.special_tokens: {list(self.special_tokens)} is not accepted: different tokens for "
+                f"padding, unknown, class, separator and mask, in this order, e.g. {list(SPECIAL_TOKENS)}, then "
+                "any others."
             )
         for key in ("size", "min_frequency", "max_alphabet", "max_characters"):
             if getattr(self, key) < 1:
@@ -120,7 +120,7 @@ class GivenVocabulary(Vocabulary):
             return
         if self.lowercase is not None:
             raise ValueError(
-                f"vocabulary.lowercase: {self.lowercase} is not accepted: the tokenizer of {self.source} says it itself."
+                f"vocabulary.lowercase: {self.lowercase} is not accepted: {self.source} says it itself."
             )
         from transformers import AutoTokenizer
 
@@ -210,7 +210,7 @@ def unknown_id(folder: Path) -> int:
     token = config["content"] if isinstance(config, dict) else config
     model = read_json(folder / "tokenizer.json")["model"]
     # A vocabulary of bytes knows every text, though transformers names a token that stands for the unknown one.
-    if token is None or model["type"] == "BPE" and model.get("unk_token") is None:
+    if token is None or (model["type"] == "BPE" and model.get("unk_token") is None):
         return -1
     from tokenizers import Tokenizer
 

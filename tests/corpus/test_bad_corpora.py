@@ -37,7 +37,7 @@ def error(tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: object)
         (b"abc\n" * 9 + b"\x00\x01", "text.txt: byte 0x00 at offset 36: not a text file"),
         (b"caf\xe9 au lait", "text.txt: not UTF-8: byte 0xe9 at offset 3"),
         (b"\xef\xbb\xbfcaf\xe9 au lait", "text.txt: not UTF-8: byte 0xe9 at offset 6"),
-        ("größe".encode("utf-16"), "not UTF-8: byte 0xff at offset 0"),
+        ("größe".encode("utf-16"), "byte 0x00 at offset 3: not a text file (or UTF-16"),
         (b"x" * (1 << 20) + b"\xe4", "byte 0xe4 at offset 1048576"),
     ],
 )
@@ -45,7 +45,7 @@ def test_what_is_no_text_is_refused(
     raw: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.txt").write_bytes(raw)
-    assert message in error(tmp_path, capsys) or b"\x00" in raw and "byte 0x00" in message
+    assert message in error(tmp_path, capsys)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

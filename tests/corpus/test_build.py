@@ -77,7 +77,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path) -> N
     command += ["--output", str(tmp_path / "killed"), "--executor.workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     work = tmp_path / ".killed.part"
-    for awaited in ("raw/00002.jsonl", "text/00003.json", "tokenizer.part", "tokens/00002.json"):
+    for awaited in ("raw/00002.jsonl", "text/00003.json", "tokenizer", "tokens/00002.json"):
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as process:
