@@ -35,7 +35,9 @@ def run(args: list[str]) -> None:
 
 def _build(args: list[str]) -> CorpusBuild:
     parser: Any = _Parser(prog="bertlab corpus", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file; several are laid over each other in order")
+    parser.add_argument(
+        "--config", action="config", help="YAML file; several are laid over each other in order"
+    )
     parser.add_class_arguments(CorpusBuild, None, fail_untyped=True)
     try:
         config = parser.parse_args(args[1:])
