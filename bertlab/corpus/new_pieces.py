@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -28,7 +29,7 @@ def propose_pieces(
     candidates in the vocabulary. Numbers and single characters are left out.
 
     Args:
-        texts: of the corpus; gone through twice, so a generator will not do. Held in memory are some thousand.
+        texts: of the corpus; gone through several times, so a generator will not do. Held in memory are some thousand.
         tokenizer: a fast WordPiece tokenizer.
         number: pieces to propose at most, 1 or more.
         minimum_uses: in the corpus, for a piece to be proposed; 1 or more.
@@ -47,7 +48,9 @@ def propose_pieces(
         if value < 1:
             raise ValueError(f"{name} takes 1 or more, got {value}")
     if iter(texts) is texts:
-        raise TypeError("texts are gone through twice: give a list, or an object that can begin again")
+        raise TypeError(
+            "texts are gone through several times: give a list, or an object that can begin again"
+        )
     candidates = _candidates(texts, tokenizer, minimum_uses, trained_pieces)
     uses = _uses(texts, extend_tokenizer(tokenizer, candidates), next_id(tokenizer), len(candidates))
     # What was [UNK] before spares no token, but gains a meaning: as good as one.
@@ -63,17 +66,22 @@ def propose_pieces(
 def _candidates(texts: Iterable[str], tokenizer: Any, minimum_uses: int, trained_pieces: int) -> list[str]:
     model = word_piece_model(tokenizer)
     backend = tokenizer.backend_tokenizer
+    alphabet = _alphabet(texts, backend.normalizer, minimum_uses)
+    prefix: str = model.continuing_subword_prefix
     trained = Tokenizer(WordPiece({model.unk_token: 0}, unk_token=model.unk_token))
     if backend.normalizer is not None:
         trained.normalizer = backend.normalizer
     if backend.pre_tokenizer is not None:
         trained.pre_tokenizer = backend.pre_tokenizer
-    prefix: str = model.continuing_subword_prefix
+    # Ties between pairs are broken by ids, and the trainer numbers the characters inside words in the order of a hash
+    # table, which differs from process to process: so they are given to it in order.
     trainer = WordPieceTrainer(
         vocab_size=trained_pieces,
         min_frequency=minimum_uses,
         show_progress=False,
-        special_tokens=[model.unk_token],
+        special_tokens=[model.unk_token, *(prefix + character for character in alphabet)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         continuing_subword_prefix=prefix,
     )
     trained.train_from_iterator(texts, trainer)
@@ -83,6 +91,18 @@ def _candidates(texts: Iterable[str], tokenizer: Any, minimum_uses: int, trained
         for piece in trained.get_vocab()
         if piece not in known and not piece.startswith(prefix) and len(piece) > 1 and not piece.isnumeric()
     )
+
+
+def _alphabet(texts: Iterable[str], normalizer: Any, minimum_uses: int) -> list[str]:
+    """The characters of the normalised texts that occur often enough, sorted."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    normal: Counter[str] = Counter()
+    for character, count in counts.items():
+        for part in character if normalizer is None else normalizer.normalize_str(character):
+            normal[part] += count
+    return sorted(part for part, count in normal.items() if count >= minimum_uses and not part.isspace())
 
 
 def _uses(texts: Iterable[str], extended: Any, first_id: int, number: int) -> npt.NDArray[np.int64]:

@@ -102,9 +102,9 @@ class VocabularyExtension:
         words, decoder = _tables(model)
         rows = self.rows(words.weight)
         bias: Any = getattr(decoder, "bias", None)
+        weight: Any = getattr(decoder, "weight", None)
         biases = None if bias is None else self.rows(bias)
-        untied = decoder is not None and decoder.weight is not words.weight
-        outputs = self.rows(decoder.weight) if untied and isinstance(decoder.weight, Tensor) else None
+        outputs = None if weight is None or weight is words.weight else self.rows(weight)
         holders = _holders(model, bias)
         if rows.shape[0] != words.num_embeddings:
             model.resize_token_embeddings(rows.shape[0], mean_resizing=False)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from bertlab.corpus.new_pieces import propose_pieces
+from bertlab.corpus.token_store import TokenStore
+from bertlab.encoders.vocabulary_extension import VocabularyExtension
 from bertlab.sources.extended_tokenizer import extend_tokenizer
+from tests.corpus.corpus_text import corpus, google_text, write_config
 from tests.tokenizers import write_tokenizer
 
+ROOT = Path(__file__).parents[2]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTS = (
     ["The Enzyme binds the kinase, and 2017 was the year."] * 30
@@ -59,7 +66,7 @@ def test_what_could_not_be_written_is_proposed(tmp_path: Path):
 
 
 def test_a_generator_is_refused(tokenizer):
-    with pytest.raises(TypeError, match="gone through twice"):
+    with pytest.raises(TypeError, match="gone through several times"):
         propose_pieces((text for text in TEXTS), tokenizer, number=3)
 
 
@@ -71,3 +78,33 @@ def test_numbers_out_of_range_are_named(tokenizer, name):
 
 def test_an_empty_corpus(tokenizer):
     assert propose_pieces([], tokenizer, number=3) == []
+
+
+def test_a_corpus_is_built_with_an_extended_vocabulary(tmp_path: Path, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "given")
+    (tmp_path / "text.txt").write_text(google_text(40))
+    vocabulary = {
+        "class_path": "bertlab.corpus.extended_vocabulary.ExtendedVocabulary",
+        "init_args": {"source": str(tmp_path / "given"), "number": 30, "minimum_uses": 3},
+    }
+    corpus(write_config(tmp_path, vocabulary=vocabulary))
+    store = TokenStore.open(tmp_path / "small")
+    extended = AutoTokenizer.from_pretrained(store.tokenizer_folder)
+    assert store.vocabulary_size == len(extended) == len(tokenizer) + 30
+    assert extended.get_vocab().items() >= tokenizer.get_vocab().items()
+    assert (np.asarray(store.tokens) >= len(tokenizer)).mean() > 0.1
+    assert len(VocabularyExtension.of(tokenizer, str(store.tokenizer_folder)).old_pieces) == 30
+
+
+def test_the_same_in_another_process(tmp_path: Path, tokenizer):
+    tokenizer.save_pretrained(tmp_path)
+    program = (
+        "from transformers import AutoTokenizer\nfrom bertlab.corpus.new_pieces import propose_pieces\n"
+        "from tests.corpus.test_new_pieces import TEXTS\n"
+        f"t = AutoTokenizer.from_pretrained({str(tmp_path)!r})\n"
+        "print('|'.join(propose_pieces(TEXTS, t, 1000, 10)))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert said.stdout.strip().split("|") == propose_pieces(TEXTS, tokenizer, 1000, 10)
