@@ -57,4 +57,4 @@ def test_trains_two_steps(path: Path, store: Path, in_tmp: Path) -> None:
     ])  # fmt: skip
     run = in_tmp / "runs" / path.stem / "0"
     assert (run / "checkpoints" / "last.ckpt").exists()
-    assert "train/loss" in (run / "metrics.csv").read_text()
+    assert "val/loss" in (run / "metrics.csv").read_text()
