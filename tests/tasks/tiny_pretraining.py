@@ -14,7 +14,7 @@ from bertlab.interfaces import PretrainingBatch
 from bertlab.tasks.pretraining import Pretraining
 from tests.encoders.tiny import CONFIGS
 
-CLS, SEP, MASK, FIRST = 1, 2, 3, 5
+CLS, SEP, MASK, FIRST = 2, 3, 4, 5  # 0 and 1 are the padding of BERT and of RoBERTa
 VOCABULARY = 40
 
 
