@@ -106,11 +106,11 @@ class TinyData(LightningDataModule):
         super().__init__()
         self.train, self.val = Language(rows, swap=swap), Language(64, seed=1, swap=swap)
         self.batch_size, self.splits = batch_size, splits
-        self.sentence_task = "sop" if swap else "nsp"
+        self.sentence_task = "sentence_order" if swap else "next_sentence"
         self.tokenizer = range(VOCABULARY)
 
-    def pieces_and_words(self, split: str) -> tuple[int, int]:
-        assert split == "val"
+    def tokens_and_words(self, split: str) -> tuple[int, int]:
+        assert split == "validation"
         return 300, 200
 
     def _share(self) -> tuple[int, int]:
