@@ -35,11 +35,16 @@ def run(args: list[str]) -> None:
 
 def _build(args: list[str]) -> CorpusBuild:
     parser: Any = _Parser(prog="bertlab corpus", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file; several are laid over each other in order")
+    parser.add_argument(
+        "--config", action="config", help="YAML file; several are laid over each other in order"
+    )
     parser.add_class_arguments(CorpusBuild, None, fail_untyped=True)
     try:
         config = parser.parse_args(args[1:])
         config.pop("config", None)
-        return CorpusBuild(**parser.instantiate_classes(config))
+        instantiate = (
+            getattr(parser, "instantiate", None) or parser.instantiate_classes
+        )  # its name before 4.49
+        return CorpusBuild(**instantiate(config))
     except UsageError as error:
         raise UsageError(f"{error}{files_with(str(error), args)}") from error

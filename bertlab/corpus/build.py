@@ -16,7 +16,7 @@ from bertlab.corpus.atomic_files import read_json, write_json
 from bertlab.corpus.build_progress import BuildProgress
 from bertlab.corpus.duplicate_search import DuplicateSearch
 from bertlab.corpus.executors import BuildError, Executor, Local
-from bertlab.corpus.raw_shards import write_raw_shards
+from bertlab.corpus.raw_shards import raw_path, write_raw_shards
 from bertlab.corpus.readers import Reader
 from bertlab.corpus.report import write_report
 from bertlab.corpus.settings import differences, refuse_other_store
@@ -28,7 +28,7 @@ from bertlab.corpus.text_stage import TextStage, read_text_shard, signatures_pat
 from bertlab.corpus.token_stage import TokenStage
 from bertlab.corpus.token_store import TOKENIZER, TokenStore
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
-from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary
+from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary, unknown_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,7 +73,9 @@ class CorpusBuild:
         if not self.documents:
             raise ValueError("documents: the list is empty. Accepted: one or more readers.")
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"name: {self.name!r} is not accepted: the name of a folder, without / and leading dot.")
+            raise ValueError(
+                f"name: {self.name!r} is not accepted: the name of a folder, without / and leading dot."
+            )
         for key in ("shard_characters", "document_characters"):
             if getattr(self, key) < 1000:
                 raise ValueError(f"{key}: {getattr(self, key)} is not accepted: 1000 or more.")
@@ -101,10 +103,12 @@ class CorpusBuild:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.store.with_name(f".{self.store.name}.lock"), timeout=0):
+                work = self.store.with_name(f".{self.store.name}.part")
                 if self.store.exists():
+                    shutil.rmtree(work, ignore_errors=True)  # of a build that was stopped after its last step
                     refuse_other_store(self.store, self._plan())
                     return TokenStore.open(self.store), False
-                self._build(self.store.with_name(f".{self.store.name}.part"))
+                self._build(work)
         except filelock.Timeout:
             raise BuildError(f"output: {self.store} is being built by another process.") from None
         return TokenStore.open(self.store), True
@@ -129,12 +133,15 @@ class CorpusBuild:
         self._finish(work, plan, text, tokens, shards, duplicates)
 
     def _text(self, work: Path, progress: BuildProgress) -> tuple[TextStage, int]:
-        with progress.bar("Reading", None) as advance:
-            shards = write_raw_shards(
-                self.documents, work / "raw", self.shard_characters, self.document_characters, advance
-            )
+        raw = work / "raw"
         trained = self.vocabulary.needs_text
-        stage = TextStage(work / "text", work / "raw", self.cleaning, self.sentences, self.duplicates, trained)
+        stage = TextStage(work / "text", raw, self.cleaning, self.sentences, self.duplicates, trained)
+        limits = (self.shard_characters, self.document_characters)
+        with progress.bar("Reading", None) as advance:
+            shards = write_raw_shards(self.documents, raw, *limits, advance)
+            if any(not stage.is_finished(n) and not raw_path(raw, n).exists() for n in range(shards)):
+                shutil.rmtree(raw)  # the text of a shard was damaged after its raw text had been deleted
+                write_raw_shards(self.documents, raw, *limits, advance)
         self._run(stage, shards, progress)
         return stage, shards
 
@@ -155,7 +162,12 @@ class CorpusBuild:
         return self.duplicates.drop(signatures, text.folder)
 
     def _vocabulary(
-        self, folder: Path, text: TextStage, shards: int, dropped: dict[int, list[int]], progress: BuildProgress
+        self,
+        folder: Path,
+        text: TextStage,
+        shards: int,
+        dropped: dict[int, list[int]],
+        progress: BuildProgress,
     ) -> None:
         if folder.exists():
             return
@@ -188,13 +200,19 @@ class CorpusBuild:
             work / TOKENIZER,
             size,
             "<u2" if size <= 1 << 16 else "<u4",
-            _unknown(work),
+            unknown_id(work / TOKENIZER),
         )
         self._run(stage, shards, progress)
         return stage
 
     def _finish(
-        self, work: Path, plan: dict[str, Any], text: TextStage, tokens: TokenStage, shards: int, duplicates: Counter[str]
+        self,
+        work: Path,
+        plan: dict[str, Any],
+        text: TextStage,
+        tokens: TokenStage,
+        shards: int,
+        duplicates: Counter[str],
     ) -> None:
         """Put the store together beside its place, and move it there."""
         store = work / "store"
@@ -225,14 +243,6 @@ def _tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / TOKENIZER / "tokenizer.json"))
-
-
-def _unknown(folder: Path) -> int:
-    """The id of the unknown token; −1 where there is none, as in vocabularies of bytes."""
-    from transformers import AutoTokenizer
-
-    number = AutoTokenizer.from_pretrained(folder / TOKENIZER).unk_token_id
-    return -1 if number is None else int(number)
 
 
 def _spread(folder: Path, shards: int, characters: int) -> list[int]:

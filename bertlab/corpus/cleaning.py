@@ -106,6 +106,7 @@ class Cleaner:
         self.min_characters, self.min_words = min_characters, min_words
         self.languages = None if languages is None else frozenset(languages)
         self.min_language_confidence = min_language_confidence
+        self.personal_data, self.phone_regions = personal_data, tuple(phone_regions)
         self._identify = None if languages is None else LanguageIdentifier()
         self._replace = PersonalData(personal_data, phone_regions) if personal_data else None
 

@@ -54,7 +54,9 @@ class Local(Executor):
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise ValueError(f"executor.workers: {self.workers} is not accepted: 1 or more, or null for all cores.")
+            raise ValueError(
+                f"executor.workers: {self.workers} is not accepted: 1 or more, or null for all cores."
+            )
 
     @property
     def threads(self) -> int:
@@ -74,7 +76,9 @@ class Local(Executor):
         except OSError as error:
             raise BuildError(f"{error}. What is finished is kept: run the same command again.") from error
 
-    def _run_pool(self, stage: Stage, shards: Sequence[int], workers: int, advance: Callable[[], None]) -> None:
+    def _run_pool(
+        self, stage: Stage, shards: Sequence[int], workers: int, advance: Callable[[], None]
+    ) -> None:
         # Spawned: a forked child of a process with threads (tokenizers, Arrow) can hang.
         context = multiprocessing.get_context("spawn")
         with _environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"):

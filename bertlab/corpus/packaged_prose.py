@@ -23,7 +23,7 @@ def news(archive: Path) -> Iterator[str]:
 
 
 def papers(folder: Path) -> Iterator[str]:
-    """Bodies of 250 papers of computational linguistics (6.6 M characters), a paragraph a line, out of aclsum's wheel."""
+    """Bodies of 250 papers on language technology (6.6 M characters), a paragraph a line, out of aclsum's wheel."""
     for path in sorted(folder.glob("*.json")):
         paper = json.loads(path.read_text(encoding="utf-8"))
         yield "\n".join(paragraph["text"] for paragraph in paper["pdf_parse"]["body_text"])

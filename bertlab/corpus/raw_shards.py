@@ -76,7 +76,7 @@ def raw_path(folder: Path, shard: int) -> Path:
 
 
 def read_raw_shard(folder: Path, shard: int) -> Iterator[Document]:
-    """The documents of a shard. (JSON escapes what is not ASCII, so only a newline ends a line.)"""
+    """The documents of a shard; JSON escapes what is not ASCII, so that only a newline ends a line."""
     with raw_path(folder, shard).open(encoding="ascii", newline="\n") as file:
         for line in file:
             yield Document(*json.loads(line))

@@ -11,14 +11,18 @@ from typing import Any
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2430; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; } p.lead { margin-top: .2rem; color: #5b6475; }
+h1 { margin-bottom: 0; } h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
+p.lead { margin-top: .2rem; color: #5b6475; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
 .card { border: 1px solid #d9dee8; border-radius: .5rem; padding: .6rem .9rem; }
 .card b { display: block; font-size: 1.4rem; font-variant-numeric: tabular-nums; } .card span { color: #5b6475; }
-table { border-collapse: collapse; } td, th { padding: .2rem 1.2rem .2rem 0; text-align: left; border-bottom: 1px solid #e6e9f0; }
+table { border-collapse: collapse; }
+td, th { padding: .2rem 1.2rem .2rem 0; text-align: left; border-bottom: 1px solid #e6e9f0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } img { width: 100%; height: auto; }
-ul.pieces { columns: 5 9rem; list-style: none; padding: 0; } ul.pieces li { display: flex; justify-content: space-between; }
-ul.pieces code { background: #f2f4f8; padding: 0 .3rem; border-radius: .2rem; } ul.pieces span { color: #5b6475; padding-right: 1rem; }
+ul.pieces { columns: 5 9rem; list-style: none; padding: 0; }
+ul.pieces li { display: flex; justify-content: space-between; }
+ul.pieces code { background: #f2f4f8; padding: 0 .3rem; border-radius: .2rem; }
+ul.pieces span { color: #5b6475; padding-right: 1rem; }
 """
 
 
@@ -37,13 +41,13 @@ def write_report(path: Path, summary: dict[str, Any]) -> None:
 <p class="lead">{read["documents"]:,} documents of {read["characters"]:,} characters were read.</p>
 <div class="cards">{"".join(_card(label, value) for label, value in _cards(summary))}</div>
 <h2>Lengths</h2>
-<img alt="Histograms of the lengths of sentences and documents in tokens" src="data:image/png;base64,{_histograms(summary)}">
+<img alt="Histograms of the lengths in tokens" src="data:image/png;base64,{_histograms(summary)}">
 <h2>Left out</h2>
 {_table([(label, f"{number:,}") for label, number in left_out]) if left_out else "<p>Nothing.</p>"}
 <h2>Vocabulary</h2>
 {_table(_vocabulary(summary))}
 <h2>Most frequent pieces</h2>
-<ul class="pieces">{"".join(f"<li><code>{escape(piece)}</code><span>{count:,}</span></li>" for piece, count in summary["most_frequent_pieces"])}</ul>
+<ul class="pieces">{"".join(_piece(*item) for item in summary["most_frequent_pieces"])}</ul>
 </body></html>
 """
     path.write_text(page, encoding="utf-8", newline="\n")
@@ -58,8 +62,14 @@ def _card(label: str, value: str) -> str:
     return f'<div class="card"><b>{value}</b><span>{label}</span></div>'
 
 
+def _piece(piece: str, count: int) -> str:
+    return f"<li><code>{escape(piece)}</code><span>{count:,}</span></li>"
+
+
 def _left_out(summary: dict[str, Any]) -> list[tuple[str, int]]:
-    rejected = [(f"rejected: {reason.replace('_', ' ')}", n) for reason, n in sorted(summary["rejected"].items())]
+    rejected = [
+        (f"rejected: {reason.replace('_', ' ')}", n) for reason, n in sorted(summary["rejected"].items())
+    ]
     duplicates = [(f"duplicates: {kind}", n) for kind, n in sorted(summary["duplicates"].items())]
     return [row for row in rejected + duplicates if row[1]]
 
@@ -69,7 +79,10 @@ def _vocabulary(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("pieces", f"{summary['vocabulary_size']:,}"),
         ("pieces that never occur", f"{summary['unused_pieces']:,}"),
         ("tokens a word", f"{summary['tokens_per_word']:.3f}"),
-        ("unknown pieces", f"{summary['unknown_pieces']:,} ({summary['unknown_fraction']:.4%} of the tokens)"),
+        (
+            "unknown pieces",
+            f"{summary['unknown_pieces']:,} ({summary['unknown_fraction']:.4%} of the tokens)",
+        ),
         ("documents divided for their length, further parts", f"{summary['read']['further_parts']:,}"),
     ]
 
@@ -96,7 +109,9 @@ def _histograms(summary: dict[str, Any]) -> str:
     first = next((bits for bits, count in enumerate(sizes) if count), 0)
     places = range(first, len(sizes))
     documents.bar(places, sizes[first:], width=0.9, color="#b6653b")
-    documents.set_xticks(list(places), [f"{1 << (bits - 1):,}" if bits else "0" for bits in places], rotation=45)
+    documents.set_xticks(
+        list(places), [f"{1 << (bits - 1):,}" if bits else "0" for bits in places], rotation=45
+    )
     documents.set(xlabel="tokens of a document, from … to the next", ylabel="documents")
     for axes in (sentences, documents):
         axes.spines[["top", "right"]].set_visible(False)

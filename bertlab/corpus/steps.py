@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from enum import Enum
 from pathlib import PurePath
 from typing import Any, Protocol
+
+from bertlab.corpus.cleaning import Rejection
 
 
 class TextCleaner(Protocol):
     """Repairs a document, or rejects it; a function of its text alone."""
 
-    def __call__(self, text: str) -> str | Enum:
+    def __call__(self, text: str) -> str | Rejection:
         """The cleaned text, whose line breaks are kept; or why it is rejected (the value is counted)."""
         ...
 
@@ -50,11 +51,13 @@ def settings_of(value: Any) -> Any:
     names = (
         [field.name for field in dataclasses.fields(value) if field.init]
         if dataclasses.is_dataclass(value)
-        else [name for name in inspect.signature(kind).parameters]
+        else list(inspect.signature(kind).parameters)
     )
     missing = [name for name in names if not hasattr(value, name)]
     if missing:
-        raise TypeError(f"{kind.__qualname__} does not keep {', '.join(missing)} as an attribute of the same name")
+        raise TypeError(
+            f"{kind.__qualname__} does not keep {', '.join(missing)} as an attribute of the same name"
+        )
     return {
         "class_path": f"{kind.__module__}.{kind.__qualname__}",
         "init_args": {name: settings_of(getattr(value, name)) for name in names},

@@ -33,7 +33,9 @@ def summarize(
     read: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     sums: Counter[str] = Counter()
-    lengths: dict[str, np.ndarray] = {key: np.zeros(0, np.int64) for key in ("sentence_lengths", "document_lengths")}
+    lengths: dict[str, np.ndarray] = {
+        key: np.zeros(0, np.int64) for key in ("sentence_lengths", "document_lengths")
+    }
     for shard in range(shards):
         read.update(text.numbers(shard)["read"])
         rejected.update(text.numbers(shard)["rejected"])
@@ -58,7 +60,11 @@ def summarize(
         "unknown_pieces": sums["unknown"],
         "unknown_fraction": round(sums["unknown"] / max(sums["tokens"], 1), 8),
         "vocabulary_size": tokens.vocabulary_size,
-        "read": {"documents": read["documents"], "characters": read["characters"], "further_parts": read["parts"]},
+        "read": {
+            "documents": read["documents"],
+            "characters": read["characters"],
+            "further_parts": read["parts"],
+        },
         "rejected": dict(rejected),
         "duplicates": dict(duplicates),
         "sentence_lengths": lengths["sentence_lengths"].tolist(),
@@ -84,6 +90,8 @@ def _pieces(tokens: TokenStage, shards: int) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(tokens.folder.parent / TOKENIZER / "tokenizer.json"))
     first = np.argsort(-counts, kind="stable")[:MOST_FREQUENT].tolist()
     return {
-        "most_frequent_pieces": [[tokenizer.id_to_token(number), int(counts[number])] for number in first if counts[number]],
+        "most_frequent_pieces": [
+            [tokenizer.id_to_token(number), int(counts[number])] for number in first if counts[number]
+        ],
         "unused_pieces": int((counts == 0).sum()),
     }

@@ -70,10 +70,8 @@ class TextStage(Stage):
             text = cleaned
         # Half of a surrogate pair, which JSON can hold, is no character.
         text = text.encode("utf-8", "replace").decode("utf-8")
-        if document.has_sentences or self.sentences is None:
-            sentences = text.split("\n")
-        else:
-            sentences = self.sentences.split(text)
+        splitter = None if document.has_sentences else self.sentences
+        sentences = text.split("\n") if splitter is None else splitter.split(text)
         stripped = [" ".join(sentence.split("\n")).strip() for sentence in sentences]
         found = [sentence for sentence in stripped if sentence]
         return found, "" if found else "blank"

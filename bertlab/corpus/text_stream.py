@@ -63,7 +63,8 @@ def lines(path: Path, errors: Errors = "strict", limit: int = 1_000_000) -> Iter
     Raises:
         ValueError: the file is empty, binary, or not UTF-8; the message names the byte.
     """
-    pending: list[str] = []  # of a line that has no end yet; joined once, so that a long line costs linear time
+    # Of a line that has no end yet; joined once, so that a long line costs linear time.
+    pending: list[str] = []
     length = 0
     for block in _decoded(path, errors):
         first, *rest = block.split("\n")
@@ -103,7 +104,7 @@ def divided(text: str, limit: int) -> list[str]:
 
 
 def _decoded(path: Path, errors: Errors) -> Iterator[str]:
-    """Blocks of text, in which `\n` ends every line."""
+    r"""Blocks of text, in which `\n` ends every line."""
     utf8 = codecs.getincrementaldecoder("utf-8")(errors)
     newlines = io.IncrementalNewlineDecoder(utf8, translate=True)
     position = 0

@@ -32,7 +32,7 @@ class TokenStage(Stage):
         tokenizer: folder of the tokenizer.
         vocabulary_size: ids are below it.
         dtype: of the ids.
-        unknown: id of the unknown token.
+        unknown: id of the unknown token; −1 if there is none.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class TokenStage(Stage):
             "tokens": len(tokens),
             "words": sum(len(text.split()) for text in texts),
             "characters": sum(map(len, texts)),
-            "unknown": int(pieces[self.unknown]),
+            "unknown": int(pieces[self.unknown]) if self.unknown >= 0 else 0,
             "without_tokens": int((sentences == 0).sum()),
             "sentence_lengths": np.bincount(np.minimum(lengths[has_tokens], LONGEST)).tolist(),
             "document_lengths": np.bincount([int(n).bit_length() for n in bits if n]).tolist(),
@@ -92,7 +92,9 @@ class TokenStage(Stage):
         ids: list[np.ndarray] = [np.zeros(0, self.dtype)]
         lengths: list[int] = []
         for batch in _batches(texts):
-            encoded = [encoding.ids for encoding in self._loaded.encode_batch_fast(batch, add_special_tokens=False)]
+            encoded = [
+                encoding.ids for encoding in self._loaded.encode_batch_fast(batch, add_special_tokens=False)
+            ]
             lengths += map(len, encoded)
             ids.append(np.array([number for some in encoded for number in some], dtype=self.dtype))
         return np.concatenate(ids), np.array(lengths, dtype=np.int64)

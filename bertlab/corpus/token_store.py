@@ -53,9 +53,7 @@ class TokenStore:
     settings: dict[str, Any]
 
     @classmethod
-    def open(
-        cls, folder: str | Path, checksums: Literal["once", "always", "never"] = "once"
-    ) -> TokenStore:
+    def open(cls, folder: str | Path, checksums: Literal["once", "always", "never"] = "once") -> TokenStore:
         """Open a store, after checking that it is whole.
 
         Args:
@@ -136,8 +134,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: damaged: {error!r}. Build the corpus again.") from error
     if version > FORMAT:
         raise StoreError(
-            f"{path}: the store is of format {version}, made by a newer bertlab ({meta.get('bertlab')}); this one reads "
-            f"up to format {FORMAT}. Upgrade bertlab, or build the corpus again."
+            f"{path}: the store is of format {version}, made by a newer bertlab ({meta.get('bertlab')}); this one "
+            f"reads up to format {FORMAT}. Upgrade bertlab, or build the corpus again."
         )
     return meta
 
@@ -146,7 +144,9 @@ def _check_sizes(folder: Path, meta: dict[str, Any]) -> None:
     for name, known in _known_files(folder, meta).items():
         path = folder / name
         if not path.is_file():
-            raise StoreError(f"{path}: missing. The store is damaged: build the corpus again, or copy it whole.")
+            raise StoreError(
+                f"{path}: missing. The store is damaged: build the corpus again, or copy it whole."
+            )
         if path.stat().st_size != known["bytes"]:
             raise StoreError(
                 f"{path}: {path.stat().st_size} bytes, expected {known['bytes']}. The store is damaged: build the "
@@ -157,7 +157,9 @@ def _check_sizes(folder: Path, meta: dict[str, Any]) -> None:
 def _known_files(folder: Path, meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What meta.json says about each file, which has to be all that a store needs."""
     try:
-        known = {name: {"bytes": int(of["bytes"]), "sha256": of["sha256"]} for name, of in meta["files"].items()}
+        known = {
+            name: {"bytes": int(of["bytes"]), "sha256": of["sha256"]} for name, of in meta["files"].items()
+        }
         counts = meta["counts"]
         width = {"<u2": 2, "<u4": 4}[meta["dtype"]]
         expected = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertlab.corpus.atomic_files import read_json, write_json
 from bertlab.corpus.wordpiece import train_wordpiece
 from bertlab.sources.models import model_folder
 
@@ -60,10 +61,12 @@ class TrainedVocabulary(Vocabulary):
     needs_text = True
 
     def __post_init__(self) -> None:
-        if len(set(self.special_tokens)) != len(self.special_tokens) or len(self.special_tokens) < len(NEEDED):
+        given = self.special_tokens
+        if len(set(given)) != len(given) or len(given) < len(NEEDED):
             raise ValueError(
-                f"vocabulary.special_tokens: {list(self.special_tokens)} is not accepted: different tokens for padding, "
-                f"unknown, class, separator and mask, in this order, e.g. {list(SPECIAL_TOKENS)}, then any others."
+                f"vocabulary.special_tokens: {list(self.special_tokens)} is not accepted: different tokens for "
+                f"padding, unknown, class, separator and mask, in this order, e.g. {list(SPECIAL_TOKENS)}, then "
+                "any others."
             )
         for key in ("size", "min_frequency", "max_alphabet", "max_characters"):
             if getattr(self, key) < 1:
@@ -117,7 +120,7 @@ class GivenVocabulary(Vocabulary):
             return
         if self.lowercase is not None:
             raise ValueError(
-                f"vocabulary.lowercase: {self.lowercase} is not accepted: the tokenizer of {self.source} says it itself."
+                f"vocabulary.lowercase: {self.lowercase} is not accepted: {self.source} says it itself."
             )
         from transformers import AutoTokenizer
 
@@ -126,7 +129,11 @@ class GivenVocabulary(Vocabulary):
         if not tokenizer.is_fast or missing:
             raise ValueError(
                 f"vocabulary.source: {self.source} is not accepted: "
-                + (f"it has no {', '.join(missing)}." if missing else "it has no fast tokenizer (tokenizer.json).")
+                + (
+                    f"it has no {', '.join(missing)}."
+                    if missing
+                    else "it has no fast tokenizer (tokenizer.json)."
+                )
             )
         tokenizer.save_pretrained(folder)
 
@@ -157,16 +164,55 @@ def read_pieces(path: Path) -> list[str]:
 
 
 def _save(folder: Path, pieces: list[str], lowercase: bool, special: tuple[str, ...]) -> None:
-    """A tokenizer of BERT, and vocab.txt, which other tools read."""
-    from transformers import BertTokenizerFast
+    """A tokenizer of BERT as transformers saves it, and vocab.txt, which other tools read.
 
+    Written without transformers, which would load torch: that takes longer than building a small corpus.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    padding, unknown, start, separator, mask = special[: len(NEEDED)]
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start}:0 $A:0 {separator}:0",
+        pair=f"{start}:0 $A:0 {separator}:0 $B:1 {separator}:1",
+        special_tokens=[(start, ids[start]), (separator, ids[separator])],
+    )
+    tokenizer.add_special_tokens(list(special))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8", newline="\n")
-    tokenizer = BertTokenizerFast(
-        vocab=str(folder / "vocab.txt"),
-        do_lower_case=lowercase,
-        model_max_length=512,
-        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=False)),
-        additional_special_tokens=list(special[len(NEEDED) :]),
-    )
-    tokenizer.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config: dict[str, Any] = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": lowercase,
+        "model_max_length": 512,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        **{
+            "pad_token": padding,
+            "unk_token": unknown,
+            "cls_token": start,
+            "sep_token": separator,
+            "mask_token": mask,
+        },
+    }
+    if len(special) > len(NEEDED):
+        config["additional_special_tokens"] = list(special[len(NEEDED) :])
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def unknown_id(folder: Path) -> int:
+    """The id of the unknown token of a saved tokenizer; −1 where there is none, as in vocabularies of bytes."""
+    config = read_json(folder / "tokenizer_config.json").get("unk_token")
+    token = config["content"] if isinstance(config, dict) else config
+    model = read_json(folder / "tokenizer.json")["model"]
+    # A vocabulary of bytes knows every text, though transformers names a token that stands for the unknown one.
+    if token is None or (model["type"] == "BPE" and model.get("unk_token") is None):
+        return -1
+    from tokenizers import Tokenizer
+
+    number = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(token)
+    return -1 if number is None else number

@@ -43,10 +43,11 @@ def train_wordpiece(
     alphabet = _alphabet(characters, normalizer.normalize_str, max_alphabet)
     inside = ["##" + character for character in alphabet]
     if len(special_tokens) + 2 * len(alphabet) > size:
+        needed = len(special_tokens) + 2 * len(alphabet)
         raise ValueError(
-            f"vocabulary.size: {size} is too small: {len(special_tokens)} special tokens and {len(alphabet)} characters, "
-            f"each at the beginning of a word and inside, are {len(special_tokens) + 2 * len(alphabet)} already. Raise "
-            "it, or lower vocabulary.max_alphabet."
+            f"vocabulary.size: {size} is too small: {len(special_tokens)} special tokens and {len(alphabet)} "
+            f"characters, each at the beginning of a word and inside, are {needed} already. Raise it, or lower "
+            "vocabulary.max_alphabet."
         )
     tokenizer = Tokenizer(models.WordPiece(unk_token=special_tokens[1]))
     tokenizer.normalizer = normalizer
