@@ -50,7 +50,9 @@ class Exporter(Trainer):
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
         written = export_hugging_face(model, getattr(datamodule, "tokenizer", None), output)
-        print(f"{output}: {type(written).__name__}, {sum(p.numel() for p in written.parameters()):,} parameters")
+        print(
+            f"{output}: {type(written).__name__}, {sum(p.numel() for p in written.parameters()):,} parameters"
+        )
 
 
 class ExportCLI(BertlabCLI):

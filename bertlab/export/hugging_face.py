@@ -92,7 +92,9 @@ def hugging_face_model(task: TextTask) -> PreTrainedModel:
             f"bertlab export knows the masked language heads of {', '.join(LAYOUTS)}, the encoder is a {kind}"
         )
     else:
-        sentence = kind == "bert" and isinstance(task.heads, MaskedLanguage) and task.heads.sentence is not None
+        sentence = (
+            kind == "bert" and isinstance(task.heads, MaskedLanguage) and task.heads.sentence is not None
+        )
         make = AutoModelForPreTraining if sentence else AutoModelForMaskedLM
     return make.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
 
@@ -173,7 +175,7 @@ def _describe_classifier(config: Any, task: SequenceClassification) -> None:
     if config.model_type not in CLASSIFIERS or task.pool != "pooled" or not task.encoder.has_pooler:
         raise ValueError(
             "bertlab export writes classifiers on the pooler's output (model.init_args.pool: pooled) of "
-            f"{' and '.join(sorted(CLASSIFIERS))}, for those of transformers are built alike; got pool {task.pool!r} of "
+            f"{' and '.join(sorted(CLASSIFIERS))}, which transformers builds alike; got pool {task.pool!r} of "
             f"a {config.model_type}{'' if task.encoder.has_pooler else ' without a pooler'}"
         )
     labels = list(task.label_names) if task.label_names else ["value"]

@@ -117,7 +117,9 @@ def test_from_raw_text_to_a_tuned_model(tmp_path: Path) -> None:
     words = [row for row in metrics(tmp_path / "runs/pretrain/0") if row.get("val/word_perplexity")]
     assert float(words[-1]["val/word_perplexity"]) > 1
 
-    done = bertlab(tmp_path, "export", "--config", "pretrain.yaml", "--ckpt_path", "best", "--output", "exported")
+    done = bertlab(
+        tmp_path, "export", "--config", "pretrain.yaml", "--ckpt_path", "best", "--output", "exported"
+    )
     assert "exported: BertForPreTraining" in done.stdout
     model, info = BertForPreTraining.from_pretrained(tmp_path / "exported", output_loading_info=True)
     assert not info["missing_keys"]
@@ -137,14 +139,17 @@ def test_from_raw_text_to_a_tuned_model(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "runs/pretrain").iterdir()] == ["0"]
 
     more = ["--config", "pretrain.yaml", "--run.name=more", "--trainer.max_epochs=1", "--model.objective=mlm"]
-    source = {"class_path": "bertlab.encoders.pretrained.PretrainedEncoder", "init_args": {"source": "exported"}}
+    source = {
+        "class_path": "bertlab.encoders.pretrained.PretrainedEncoder",
+        "init_args": {"source": "exported"},
+    }
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(source))
     bertlab(tmp_path, "fit", *more, "--model.encoder=encoder.yaml")
-    continued = [float(r["val/masked_loss"]) for r in metrics(tmp_path / "runs/more/0") if r.get("val/masked_loss")]
+    continued = [
+        float(r["val/masked_loss"]) for r in metrics(tmp_path / "runs/more/0") if r.get("val/masked_loss")
+    ]
     assert continued[0] < float(words[0]["val/masked_loss"])
-    bertlab(
-        tmp_path, "export", *more, "--model.encoder=encoder.yaml", "--ckpt_path=last", "--output=again"
-    )
+    bertlab(tmp_path, "export", *more, "--model.encoder=encoder.yaml", "--ckpt_path=last", "--output=again")
     _, info = BertForMaskedLM.from_pretrained(tmp_path / "again", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

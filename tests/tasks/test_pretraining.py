@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
-from tests.doubles.small import Killed, KillAt
+from tests.doubles.small import KillAt, Killed
 from tests.ranks import on_two_ranks
 from tests.tasks.tiny import tiny_trainer
 from tests.tasks.tiny_pretraining import VOCABULARY, Language, TinyData, tiny_encoder, tiny_task
@@ -152,7 +152,10 @@ def test_frozen_embeddings_do_not_freeze_the_tied_decoder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"objective": "nsp"}, "model.init_args.objective takes one of mlm_nsp, mlm, mlm_sop, replaced_tokens"),
+        (
+            {"objective": "nsp"},
+            "model.init_args.objective takes one of mlm_nsp, mlm, mlm_sop, replaced_tokens",
+        ),
         ({"generator_fraction": 0.0}, r"generator_fraction takes a number in \(0, 1\], got 0.0"),
         ({"discriminator_weight": -1.0}, "discriminator_weight takes 0 or more, got -1.0"),
         ({"encoder": torch.nn.Linear(2, 2)}, "encoder takes a class of bertlab.encoders, got Linear"),
@@ -170,7 +173,7 @@ def test_data_that_does_not_fit(tmp_path):
     message = "objective 'mlm_sop' takes data with data.init_args.sentence_task 'sentence_order', got 'next_sentence'"
     with pytest.raises(ValueError, match=message):
         fit("mlm_sop", TinyData(rows=32))
-    with pytest.raises(ValueError, match="the embedding of the encoder .* only 30 rows"):
+    with pytest.raises(ValueError, match=r"the embedding of the encoder .* only 30 rows"):
         fit("mlm", TinyData(rows=32), encoder=tiny_encoder(vocab_size=30))
 
 
@@ -190,7 +193,9 @@ def test_checkpoint_of_another_objective(tmp_path):
     trainer = tiny_trainer(tmp_path)
     trainer.fit(tiny_task("mlm"), datamodule=TinyData(rows=32))
     trainer.save_checkpoint(tmp_path / "mlm.ckpt")
-    with pytest.raises(ValueError, match="is of the objective 'mlm', model.init_args.objective is 'mlm_nsp'"):
+    with pytest.raises(
+        ValueError, match=r"is of the objective 'mlm', model.init_args.objective is 'mlm_nsp'"
+    ):
         tiny_trainer(tmp_path).validate(
             tiny_task("mlm_nsp"), datamodule=TinyData(), ckpt_path=tmp_path / "mlm.ckpt", weights_only=True
         )

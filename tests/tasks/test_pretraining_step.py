@@ -59,7 +59,9 @@ def compare(task: Pretraining, model: torch.nn.Module, batch, sentence: bool) ->
     copied_into(model, task)
     theirs = plain(model, batch, sentence)
     theirs.backward()
-    loss, mine = gradients(task, [replace(batch, step_masked=len(batch.masked_labels), step_sequences=batch.size)])
+    loss, mine = gradients(
+        task, [replace(batch, step_masked=len(batch.masked_labels), step_sequences=batch.size)]
+    )
     assert loss == pytest.approx(float(theirs.detach()), rel=2e-6)
     expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     # The same gradients, told apart by what copied_into put where: as many of them, of equal norms.
@@ -104,7 +106,10 @@ def test_nothing_masked_gives_no_masked_loss_and_no_nan(objective):
     task, language = built(tiny_task(objective)), Language(8)
     batch = language.step(torch.arange(8))[0]
     empty = replace(
-        batch, masked_positions=batch.masked_positions[:0], masked_labels=batch.masked_labels[:0], step_masked=0
+        batch,
+        masked_positions=batch.masked_positions[:0],
+        masked_labels=batch.masked_labels[:0],
+        step_masked=0,
     )
     loss, found = gradients(task, [empty])
     assert found.keys() == {name for name, _ in task.named_parameters()}  # DDP waits for each of them
@@ -170,7 +175,7 @@ def test_draws_are_uniform_and_a_function_of_step_sequence_and_place():
     assert torch.equal(first, again)
     assert (first != later).float().mean() > 0.99
     assert len(first) > 5000
-    assert 0 <= first.min()
+    assert first.min() >= 0
     assert first.max() < 1
     # Kolmogorov-Smirnov, at a level of 0.001.
     ordered = first.sort().values.double()
