@@ -96,7 +96,10 @@ def hugging_face_model(task: TextTask) -> PreTrainedModel:
             kind == "bert" and isinstance(task.heads, MaskedLanguage) and task.heads.sentence is not None
         )
         make = AutoModelForPreTraining if sentence else AutoModelForMaskedLM
-    return make.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    model = make.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    if make is AutoModel and not task.encoder.has_pooler:
+        model.register_module("pooler", None)
+    return model
 
 
 def copied_into(model: PreTrainedModel, task: TextTask) -> dict[str, str]:

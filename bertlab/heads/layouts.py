@@ -93,7 +93,7 @@ def masked_lm_head(config: Any, hidden_size: int, embedding: nn.Embedding) -> Ma
         embedding: the encoder's word embedding; tied, unless `tie_word_embeddings` of the configuration says no.
     """
     layout = LAYOUTS.get(config.model_type, Layout(activation="gelu", epsilon=1e-12))
-    epsilon = layout.epsilon if isinstance(layout.epsilon, float) else getattr(config, layout.epsilon)
+    epsilon = layout.epsilon if not isinstance(layout.epsilon, str) else getattr(config, layout.epsilon)
     return MaskedLmHead(
         hidden_size,
         embedding,

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
+from bertlab.schedules.constant import Constant
 from tests.doubles.small import KillAt, Killed
 from tests.ranks import on_two_ranks
 from tests.tasks.tiny import tiny_trainer
@@ -33,7 +34,8 @@ def unigram_loss() -> float:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_objective_learns(objective, tmp_path):
     data = TinyData(swap=objective == "mlm_sop")
-    task, trainer = tiny_task(objective, generator_fraction=0.5), tiny_trainer(tmp_path, max_epochs=25)
+    task = tiny_task(objective, generator_fraction=1.0, discriminator_weight=10.0)
+    trainer = tiny_trainer(tmp_path, max_epochs=25)
     (before,) = trainer.validate(task, datamodule=data, verbose=False)
     trainer.fit(task, datamodule=data)
     (after,) = trainer.validate(task, datamodule=data, verbose=False)
@@ -139,7 +141,7 @@ def test_frozen_embeddings_do_not_freeze_the_tied_decoder(tmp_path):
     watch = Watch()
     strategies = [StagedUnfreezing(plan="gradual", spread_fraction=0.8), watch]
     trainer = tiny_trainer(tmp_path, max_epochs=2, callbacks=strategies)
-    trainer.fit(tiny_task("mlm_nsp"), datamodule=TinyData(rows=128))
+    trainer.fit(tiny_task("mlm_nsp", schedule=Constant()), datamodule=TinyData(rows=128))
     first, last = watch.moved[0], watch.moved[-1]
     table = "encoder.model.embeddings.word_embeddings.weight"
     assert first[table]
