@@ -42,6 +42,9 @@ def _build(args: list[str]) -> CorpusBuild:
     try:
         config = parser.parse_args(args[1:])
         config.pop("config", None)
-        return CorpusBuild(**parser.instantiate_classes(config))
+        instantiate = (
+            getattr(parser, "instantiate", None) or parser.instantiate_classes
+        )  # its name before 4.49
+        return CorpusBuild(**instantiate(config))
     except UsageError as error:
         raise UsageError(f"{error}{files_with(str(error), args)}") from error

@@ -16,7 +16,7 @@ from bertlab.corpus.atomic_files import read_json, write_json
 from bertlab.corpus.build_progress import BuildProgress
 from bertlab.corpus.duplicate_search import DuplicateSearch
 from bertlab.corpus.executors import BuildError, Executor, Local
-from bertlab.corpus.raw_shards import write_raw_shards
+from bertlab.corpus.raw_shards import raw_path, write_raw_shards
 from bertlab.corpus.readers import Reader
 from bertlab.corpus.report import write_report
 from bertlab.corpus.settings import differences, refuse_other_store
@@ -103,10 +103,12 @@ class CorpusBuild:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.store.with_name(f".{self.store.name}.lock"), timeout=0):
+                work = self.store.with_name(f".{self.store.name}.part")
                 if self.store.exists():
+                    shutil.rmtree(work, ignore_errors=True)  # of a build that was stopped after its last step
                     refuse_other_store(self.store, self._plan())
                     return TokenStore.open(self.store), False
-                self._build(self.store.with_name(f".{self.store.name}.part"))
+                self._build(work)
         except filelock.Timeout:
             raise BuildError(f"output: {self.store} is being built by another process.") from None
         return TokenStore.open(self.store), True
@@ -131,14 +133,15 @@ class CorpusBuild:
         self._finish(work, plan, text, tokens, shards, duplicates)
 
     def _text(self, work: Path, progress: BuildProgress) -> tuple[TextStage, int]:
-        with progress.bar("Reading", None) as advance:
-            shards = write_raw_shards(
-                self.documents, work / "raw", self.shard_characters, self.document_characters, advance
-            )
+        raw = work / "raw"
         trained = self.vocabulary.needs_text
-        stage = TextStage(
-            work / "text", work / "raw", self.cleaning, self.sentences, self.duplicates, trained
-        )
+        stage = TextStage(work / "text", raw, self.cleaning, self.sentences, self.duplicates, trained)
+        limits = (self.shard_characters, self.document_characters)
+        with progress.bar("Reading", None) as advance:
+            shards = write_raw_shards(self.documents, raw, *limits, advance)
+            if any(not stage.is_finished(n) and not raw_path(raw, n).exists() for n in range(shards)):
+                shutil.rmtree(raw)  # the text of a shard was damaged after its raw text had been deleted
+                write_raw_shards(self.documents, raw, *limits, advance)
         self._run(stage, shards, progress)
         return stage, shards
 

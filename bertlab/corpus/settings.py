@@ -38,7 +38,7 @@ def refuse_other_store(store: Path, plan: dict[str, Any]) -> None:
         ValueError: it was built with other settings, or from other text.
     """
     meta = read_meta(store)
-    known = {name: meta.get(name) for name in plan}
+    known: dict[str, Any] = {name: meta.get(name) for name in plan}
     found = differences(known["settings"], plan["settings"])
     advice = f"Give another name, or delete {store}."
     if found:

@@ -63,9 +63,8 @@ def lines(path: Path, errors: Errors = "strict", limit: int = 1_000_000) -> Iter
     Raises:
         ValueError: the file is empty, binary, or not UTF-8; the message names the byte.
     """
-    pending: list[
-        str
-    ] = []  # of a line that has no end yet; joined once, so that a long line costs linear time
+    # Of a line that has no end yet; joined once, so that a long line costs linear time.
+    pending: list[str] = []
     length = 0
     for block in _decoded(path, errors):
         first, *rest = block.split("\n")

@@ -39,7 +39,9 @@ def small_generator(encoder: Encoder, fraction: float) -> Encoder:
         hidden_size=width,
         num_hidden_layers=theirs.num_hidden_layers,
         num_attention_heads=heads,
-        intermediate_size=max(1, round(getattr(theirs, "intermediate_size", 4 * encoder.hidden_size) * fraction)),
+        intermediate_size=max(
+            1, round(getattr(theirs, "intermediate_size", 4 * encoder.hidden_size) * fraction)
+        ),
         max_position_embeddings=encoder.max_length,
         type_vocab_size=max(2, getattr(theirs, "type_vocab_size", 2)),
         hidden_dropout_prob=getattr(theirs, "hidden_dropout_prob", 0.1),

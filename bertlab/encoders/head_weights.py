@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 WHOLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 

@@ -14,7 +14,10 @@ from bertlab.heads.next_sentence import NextSentenceHead
 from bertlab.heads.replaced_token import ReplacedTokenHead
 
 SENTENCE = {"output": "cls.seq_relationship"}
-REPLACED = {"dense": "discriminator_predictions.dense", "output": "discriminator_predictions.dense_prediction"}
+REPLACED = {
+    "dense": "discriminator_predictions.dense",
+    "output": "discriminator_predictions.dense_prediction",
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def masked_lm_head(config: Any, hidden_size: int, embedding: nn.Embedding) -> Ma
         embedding: the encoder's word embedding; tied, unless `tie_word_embeddings` of the configuration says no.
     """
     layout = LAYOUTS.get(config.model_type, Layout(activation="gelu", epsilon=1e-12))
-    epsilon = layout.epsilon if isinstance(layout.epsilon, float) else getattr(config, layout.epsilon)
+    epsilon = layout.epsilon if not isinstance(layout.epsilon, str) else getattr(config, layout.epsilon)
     return MaskedLmHead(
         hidden_size,
         embedding,
@@ -146,7 +149,9 @@ def load_head(head: nn.Module, names: Mapping[str, str], weights: Mapping[str, T
     """
     known = names_in_transformers(head, names)
     tied = {"decoder.weight"}
-    there = {name: weights[theirs] for name, theirs in known.items() if theirs in weights and name not in tied}
+    there = {
+        name: weights[theirs] for name, theirs in known.items() if theirs in weights and name not in tied
+    }
     if not there:
         return False
     state = head.state_dict()

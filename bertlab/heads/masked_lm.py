@@ -51,9 +51,9 @@ class MaskedLmHead(nn.Module):
         else:
             nn.init.normal_(self.decoder.weight, std=deviation)
         nn.init.normal_(self.dense.weight, std=deviation)
-        for bias in (self.dense.bias, self.decoder.bias):
-            if bias is not None:
-                nn.init.zeros_(bias)
+        nn.init.zeros_(self.decoder.bias)
+        if dense_bias:
+            nn.init.zeros_(self.dense.bias)
 
     def forward(self, hidden: Tensor, decode: Callable[[Tensor, Tensor, Tensor], Answer]) -> Answer:
         """What `decode` makes of the transformed states.

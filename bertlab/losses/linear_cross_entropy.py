@@ -184,7 +184,12 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 def _check(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> None:
     rows, size = labels.shape, weight.shape[0]
-    if hidden.dim() != 2 or hidden.shape[:1] != rows or hidden.shape[1:] != weight.shape[1:] or bias.shape != (size,):
+    if (
+        hidden.dim() != 2
+        or hidden.shape[:1] != rows
+        or hidden.shape[1:] != weight.shape[1:]
+        or bias.shape != (size,)
+    ):
         raise ValueError(
             "shapes are hidden (M, E), weight (V, E), bias (V,), labels (M,); got "
             f"{tuple(hidden.shape)}, {tuple(weight.shape)}, {tuple(bias.shape)}, {tuple(labels.shape)}"

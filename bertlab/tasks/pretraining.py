@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -16,7 +14,7 @@ from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.evaluation import Evaluation
 from bertlab.tasks.masked_language import MaskedLanguage
-from bertlab.tasks.pretraining_data import check_sentence_task, words_of
+from bertlab.tasks.pretraining_data import check_sentence_task, tokens_and_words
 from bertlab.tasks.pretraining_objective import PretrainingObjective
 from bertlab.tasks.replaced_tokens import ReplacedTokens
 from bertlab.tasks.text_task import TextTask
@@ -37,7 +35,7 @@ class Pretraining(TextTask):
     Logged: `train/loss` each optimizer step, that of the whole step over all micro-batches and ranks; after each
     validation and test under `val/` and `test/`: `loss`, `masked_loss`, `masked_accuracy`, `pseudo_perplexity`, with
     a sentence task `sentence_loss` and `sentence_accuracy`, with replaced tokens `replaced_…`. Where the data says
-    how many words its text has, `word_perplexity`: exp(masked_loss · word pieces / words), which can be compared
+    how many words its text has, `word_perplexity`: exp(masked_loss · tokens / words), which can be compared
     between vocabularies: a text costs the same number of nats however it is cut.
 
     Args:
@@ -172,26 +170,26 @@ class Pretraining(TextTask):
         self._evaluation.clear()
         sums = dict(zip(self.heads.columns, rows.sum(0), strict=True))
         metrics = self.heads.metrics(sums, len(rows))
-        words = words_of(getattr(self.trainer, "datamodule", None), split)
-        if words is not None:
-            metrics["word_perplexity"] = word_perplexity(metrics["masked_loss"], *words)
+        counts = tokens_and_words(getattr(self.trainer, "datamodule", None), split)
+        if counts is not None:
+            metrics["word_perplexity"] = word_perplexity(metrics["masked_loss"], *counts)
         values = {f"{split}/{name}": value.float().to(self.device) for name, value in metrics.items()}
         self.log_dict(values, prog_bar=False, sync_dist=several)
 
 
-def word_perplexity(loss: Tensor, pieces: int, words: int) -> Tensor:
-    """Perplexity per word of a text that is cut into word pieces: exp(loss · pieces / words).
+def word_perplexity(loss: Tensor, tokens: int, words: int) -> Tensor:
+    """Perplexity per word of a text that is cut into tokens: exp(loss · tokens / words).
 
     A masked language model gives no probability of a text. The mean over masked positions stands here for all of
-    its pieces, as in a pseudo-likelihood (Salazar et al. 2020, arXiv:1910.14659, eq. 2), and the nats of the whole
+    its tokens, as in a pseudo-likelihood (Salazar et al. 2020, arXiv:1910.14659, eq. 2), and the nats of the whole
     text are shared out over its words, of which there are equally many for any vocabulary.
 
     Args:
-        loss: mean cross entropy of a piece, in nats.
-        pieces: of the text.
-        words: of the text, stretches between white space.
+        loss: mean cross entropy of a token, in nats.
+        tokens: of the text.
+        words: of the text.
 
-    >>> word_perplexity(torch.tensor(math.log(2.0)), pieces=6, words=2)
-    tensor(8.)
+    >>> word_perplexity(Tensor([2.0]).log(), tokens=6, words=2)
+    tensor([8.])
     """
-    return (loss * pieces / words).exp()
+    return (loss * tokens / words).exp()

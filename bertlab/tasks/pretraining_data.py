@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-#: sentence task of the data → the objectives that can learn from it, and from the data of no sentence task.
-SENTENCE_TASKS = {"mlm_nsp": "nsp", "mlm_sop": "sop"}
+#: objectives with a sentence task → that of the data.
+SENTENCE_TASKS = {"mlm_nsp": "next_sentence", "mlm_sop": "sentence_order"}
+SPLITS = {"val": "validation", "test": "test"}
 
 
 def check_sentence_task(datamodule: Any, objective: str) -> None:
     """Refuse data whose sentence labels are none, or mean something else than the objective.
 
     Args:
-        datamodule: one that says its `sentence_task` ("nsp", "sop", or None or "none"); others are not checked.
+        datamodule: one that says its `sentence_task` ("next_sentence", "sentence_order", "none"); others are
+            not checked.
         objective: of the model.
 
     Raises:
@@ -28,15 +30,18 @@ def check_sentence_task(datamodule: Any, objective: str) -> None:
         )
 
 
-def words_of(datamodule: Any, split: str) -> tuple[int, int] | None:
-    """Word pieces and words of a split, as the data module counts them.
+def tokens_and_words(datamodule: Any, split: str) -> tuple[int, int] | None:
+    """Tokens and words of the text of a split, as the data module counts them.
 
     Args:
-        datamodule: one that has `pieces_and_words(split)`; others have no words.
+        datamodule: one that has `tokens_and_words(split)`; others have no words.
         split: "val" or "test".
 
     Returns:
-        Both counts, of the whole text of the split; None where the data does not know.
+        Both counts, without special tokens; None where the data does not know.
     """
-    count = getattr(datamodule, "pieces_and_words", None)
-    return None if count is None else count(split)
+    count = getattr(datamodule, "tokens_and_words", None)
+    if count is None:
+        return None
+    tokens, words = count(SPLITS[split])
+    return None if words is None else (tokens, words)

@@ -24,6 +24,7 @@ from bertlab.tasks.pretraining_objective import (
     sums_of_sequences,
 )
 
+
 class ReplacedTokens(PretrainingObjective):
     """Replaced-token detection with a generator that is trained beside the encoder.
 
@@ -80,7 +81,7 @@ class ReplacedTokens(PretrainingObjective):
         return torch.stack(columns, dim=1)
 
     def metrics(self, sums: Mapping[str, Tensor], sequences: int) -> dict[str, Tensor]:
-        """`loss`, those of `masked_metrics` for the generator, and of the discriminator:
+        """`loss`, those of `masked_metrics` for the generator, and those of the discriminator.
 
         replaced_loss; replaced_accuracy over all tokens; replaced_share of tokens, 1 − the accuracy of saying
         "original" always; replaced_precision and replaced_recall.

@@ -14,7 +14,7 @@ from bertlab.interfaces import PretrainingBatch
 from bertlab.tasks.pretraining import Pretraining
 from tests.encoders.tiny import CONFIGS
 
-CLS, SEP, MASK, FIRST = 1, 2, 3, 5
+CLS, SEP, MASK, FIRST = 2, 3, 4, 5  # 0 and 1 are the padding of BERT and of RoBERTa
 VOCABULARY = 40
 
 
@@ -39,10 +39,10 @@ def tiny_task(objective: str = "mlm_nsp", model_type: str = "bert", **arguments:
 
 
 class Language:
-    """Sentences in which each word follows from the one before; B of a pair goes on where A stops.
+    """Segments of one topic each: four words in five are its own; the topic after that of A is that of B.
 
-    A word w is followed by w + 1 with probability 0.9, so a masked word can be told from its neighbours; which
-    words begin is uneven, so that there is a unigram baseline to beat.
+    So a masked word can be told from the words around it, a random B by its topic, and two that are swapped by
+    their order.
     """
 
     def __init__(self, rows: int, seed: int = 0, swap: bool = False) -> None:
@@ -51,17 +51,15 @@ class Language:
         self.uniform = lambda n=(): torch.rand(n, generator=generator)
         self.rows = [self._row(swap) for _ in range(rows)]
 
-    def _words(self, start: int, length: int) -> list[int]:
-        words = [start]
-        for _ in range(length - 1):
-            follows = self.uniform() < 0.9
-            words.append(words[-1] + 1 if follows else self.draw(0, VOCABULARY))
+    def _words(self, topic: int, length: int) -> list[int]:
+        noise = self.uniform(length) < 0.2
+        words = [self.draw(0, VOCABULARY) if strange else topic for strange in noise]
         return [FIRST + word % (VOCABULARY - FIRST) for word in words]
 
     def _row(self, swap: bool) -> dict[str, Any]:
         a, b = self.draw(3, 9), self.draw(3, 9)
-        words = self._words(self.draw(0, VOCABULARY), a + b)
-        first, second = words[:a], words[a:]
+        topic = self.draw(0, VOCABULARY)
+        first, second = self._words(topic, a), self._words(topic + 1, b)
         label = int(self.uniform() < 0.5)
         if label and swap:
             first, second = second, first
@@ -106,11 +104,11 @@ class TinyData(LightningDataModule):
         super().__init__()
         self.train, self.val = Language(rows, swap=swap), Language(64, seed=1, swap=swap)
         self.batch_size, self.splits = batch_size, splits
-        self.sentence_task = "sop" if swap else "nsp"
+        self.sentence_task = "sentence_order" if swap else "next_sentence"
         self.tokenizer = range(VOCABULARY)
 
-    def pieces_and_words(self, split: str) -> tuple[int, int]:
-        assert split == "val"
+    def tokens_and_words(self, split: str) -> tuple[int, int]:
+        assert split == "validation"
         return 300, 200
 
     def _share(self) -> tuple[int, int]:
