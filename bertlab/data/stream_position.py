@@ -53,8 +53,8 @@ class StreamPosition:
             if self._shift and schedule.step(step).stream > 0:
                 raise ValueError(
                     f"The checkpoint has consumed {self._resumed} samples in {trainer.global_step} optimizer steps; "
-                    f"with phases, batch_size and trainer.max_steps as they are now, these would be {planned}. They may "
-                    "change during the first length of sequences only: set them as they were."
+                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned}. They "
+                    "may change during the first length of sequences only: set them as they were."
                 )
             self._resumed = None
         return planned + self._shift

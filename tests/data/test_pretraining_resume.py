@@ -131,8 +131,8 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
     assert state == {"samples": 50}
     second = fit(tmp_path, store, resume=str(checkpoint), batch_size=7, limits={"max_steps": 8})
     assert sorted(number for _, number, *_ in second) == list(range(50, 71))
-    with pytest.raises(ValueError, match="has consumed 50 samples in 5 optimizer steps; .* would be 35"):
-        phases = [Phase(32, 0.25), Phase(64, 0.75)]
+    phases = [Phase(32, 0.25), Phase(64, 0.75)]
+    with pytest.raises(ValueError, match=r"has consumed 50 samples in 5 optimizer steps; .* would be 35"):
         fit(tmp_path, store, resume=str(checkpoint), batch_size=7, phases=phases, limits={"max_steps": 12})
 
 
