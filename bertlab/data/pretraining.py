@@ -144,12 +144,12 @@ class PretrainingData(LightningDataModule):
         train, held = hold_out(count, self.validation_fraction, self.split_seed, least)
         return {"train": train, "validation": held}
 
-    @property
+    @cached_property
     def examples_per_epoch(self) -> int:
         """Examples of the first pass over the training documents at the first phase's length; later ones differ."""
         return self.training_examples.stream(0).examples_per_epoch()
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of what the trainer calls an epoch."""
         return max(1, round(self.examples_per_epoch / self._sizes[0]))

@@ -34,7 +34,7 @@ class StreamPosition:
         Raises:
             ValueError: the trainer has no end.
         """
-        total = _total_steps(trainer)
+        total = max(_total_steps(trainer), trainer.global_step)  # a finished run may be given an earlier end
         if self._schedule is None or self._schedule.total_steps != total:
             self._schedule = self._make(total)
         return self._schedule

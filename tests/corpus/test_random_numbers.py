@@ -50,7 +50,7 @@ def test_chance_and_below() -> None:
     assert chance(np.uint64(0)) == 0.0
     assert chance(np.uint64(2**64 - 1)) == 1.0 - 2.0**-53
     assert below(np.uint64(2**64 - 1), 10) == 9
-    counts = np.bincount([below(draw(np.uint64(3), n), 7) for n in range(7000)], minlength=7)
+    counts = np.bincount([below(np.uint64(draw(np.uint64(3), n)), 7) for n in range(7000)], minlength=7)
     assert counts.min() > 850
     assert counts.max() < 1150
 
