@@ -14,10 +14,12 @@ import bertlab
 
 #: Each verb: what it does, in one line, and the module whose `run(args)` does it (imported when it is needed).
 VERBS = {
+    "corpus": ("raw text → sentences → vocabulary → token store, to pretrain on", "bertlab.cli_corpus"),
     "fit": ("train, keep the best checkpoint, test it", "bertlab.cli_lightning"),
     "validate": ("evaluate a checkpoint on the validation split", "bertlab.cli_lightning"),
     "test": ("evaluate a checkpoint on the test split", "bertlab.cli_lightning"),
     "predict": ("write the predictions of a checkpoint as Parquet", "bertlab.cli_lightning"),
+    "export": ("write a checkpoint as a Hugging Face folder", "bertlab.cli_export"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,12 +40,17 @@ from bertlab.tracking.wandb_settings import WandbSettings
 
 def run(args: list[str]) -> None:
     """Do what a command line of one of these verbs says."""
+    run_cli(BertlabCLI, args)
+
+
+def run_cli(command: Callable[[list[str], ExitStack], BertlabCLI], args: list[str]) -> None:
+    """Parse and run a command line, with errors that name the file they come from."""
     check_order(args)
     _quiet()
     with ExitStack() as at_end:
         at_end.callback(forget_run)
         try:
-            BertlabCLI(args, at_end)
+            command(args, at_end)
         except UsageError as error:
             raise UsageError(f"{error}{files_with(str(error), args)}") from error
 
@@ -82,6 +88,8 @@ class BertlabCLI(LightningCLI):
         at_end: takes what has to be closed when the command ends, however it ends.
     """
 
+    trainer_type: type[Trainer] = Trainer
+
     def __init__(self, args: list[str], at_end: ExitStack) -> None:
         self._at_end = at_end
         self.run_directory: RunDirectory
@@ -90,6 +98,7 @@ class BertlabCLI(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=ConfigFile,
+            trainer_class=self.trainer_type,
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             seed_everything_default=42,
             parser_class=_Parser,

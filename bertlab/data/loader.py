@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
+from bertlab.data.prefetch import ahead
+from bertlab.samplers.step_parts import StepPartSampler
 from bertlab.samplers.token_budget import TokenBudgetSampler
 
 
@@ -21,21 +23,26 @@ class ResumableLoader(DataLoader[Any]):
     only then are workers started and batches fetched ahead.
 
     Attributes:
-        position: gives (epoch, optimizer steps taken in it), or None where no batch is to come; without it the
-            sampler begins where it is.
+        position: gives the arguments of the sampler's `resume`, such as (epoch, optimizer steps taken in it), or
+            None where no batch is to come; without it the sampler begins where it is.
+        batches_ahead: without worker processes, how many batches a thread makes before they are asked for.
     """
 
-    position: Callable[[], tuple[int, int] | None] | None = None
+    position: Callable[[], tuple[Any, ...] | None] | None = None
+    batches_ahead: int = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Batches from the current position to the end of the epoch."""
         if self.position is not None:
-            assert isinstance(self.sampler, TokenBudgetSampler)
+            assert isinstance(self.sampler, TokenBudgetSampler | StepPartSampler)
             position = self.position()
             if position is None:
                 return
             self.sampler.resume(*position)
-        yield from super().__iter__()
+        batches = super().__iter__()
+        if self.batches_ahead and self.num_workers == 0:
+            batches = ahead(batches, self.batches_ahead)
+        yield from batches
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the position follows from the steps that the trainer counts; tells Lightning it is resumable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.blocks import blocks_of
 from bertlab.encoders.dropout import swap_dropout
+from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.encoders.packing import Packing, pack
 from bertlab.encoders.padding_free import (
     make_padding_free,
@@ -44,6 +46,7 @@ class Encoder(nn.Module):
         self._offset = position_offset(model)
         self._takes_types = takes(model, "token_type_ids")
         self.padding_free = padding_free and make_padding_free(model, self.max_length)
+        self._skips = any(isinstance(module, PackedLayer) for module in model.modules())
         self._blocks = tuple(blocks_of(model))
         self.train()
 
@@ -67,6 +70,23 @@ class Encoder(nn.Module):
         """Tokens of the longest sequence that the model takes."""
         return int(self.config.max_position_embeddings) - self._offset
 
+    @property
+    def word_embedding(self) -> nn.Embedding:
+        """The table of the word pieces, (V, E); E is D but for encoders that project it, such as ELECTRA."""
+        return word_embedding(self.model)
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether it gives a pooled output."""
+        return getattr(self.model, "pooler", None) is not None
+
+    def head_weights(self) -> Mapping[str, Tensor]:
+        """The tensors of its checkpoint that are of a head, under the names of transformers; none here.
+
+        Names are those of the model with a head, such as "cls.predictions.bias".
+        """
+        return {}
+
     def drop_pooler(self) -> None:
         """Take the pooler away, for a head that does not use it.
 
@@ -81,13 +101,17 @@ class Encoder(nn.Module):
         """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""
         return list(self._blocks)
 
-    def forward(self, batch: TextBatch, first_only: bool = False) -> EncoderOutput:
+    def forward(
+        self, batch: TextBatch, first_only: bool = False, positions: Tensor | None = None
+    ) -> EncoderOutput:
         """Hidden states of a packed batch.
 
         Args:
             batch: of texts.
             first_only: only `first` and `pooled` are needed. `hidden` is then empty, (0, D), and the last layer
                 of a BERT-type model skips the other tokens.
+            positions: (P,) places in the packed batch. `hidden` is then that of these tokens, (P, D), in their
+                order, and the last layer of a BERT-type model skips most of its work on the others.
 
         Raises:
             ValueError: a sequence is empty or longer than `max_length`; an id is beyond the vocabulary.
@@ -95,8 +119,13 @@ class Encoder(nn.Module):
         self._check(batch)
         device = batch.input_ids.device
         max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
-        packing = pack(batch.lengths, device, max_waste, first_only)
+        packing = pack(batch.lengths, device, max_waste, first_only, positions)
         hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
+        if positions is not None:
+            if not self._skips:
+                hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
+            first, hidden = hidden.split([batch.size, len(positions)])
+            return EncoderOutput(hidden, first, self._pooled(first))
         skipped = first_only and hidden.shape[0] == batch.size
         first = hidden if skipped else hidden.index_select(0, packing.starts)
         return EncoderOutput(hidden[:0] if first_only else hidden, first, self._pooled(first))

@@ -20,7 +20,8 @@ class PackedLayer(nn.Module):
     It holds the parts of the layer that it replaces under the same names, so that weights are saved and loaded
     as transformers does. Query, key and value are one product instead of three; dropout, the residual and the
     cast between precisions take one pass. The last layer can be asked for the first tokens alone: then only
-    keys and values are computed for the others.
+    keys and values are computed for the others. Asked for some tokens, it leaves out for the others all that
+    follows the attention, which is most of its arithmetic.
 
     Args:
         layer: the layer of transformers.
@@ -36,7 +37,7 @@ class PackedLayer(nn.Module):
         self.attention = layer.attention
         self.intermediate = layer.intermediate
         self.output = layer.output
-        self._last = last
+        self.last = last
         self.train(layer.training)
 
     @staticmethod
@@ -54,12 +55,12 @@ class PackedLayer(nn.Module):
         return parts == {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
 
     def forward(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
-        """(1, N, D) to (1, N, D); of the last layer (1, S, D) if the packing asks for the first tokens."""
+        """(1, N, D) to (1, N, D); of the last layer (1, S, D) or (1, Q, D) if the packing asks for these tokens."""
         hidden = hidden_states[0]
         inner = self.attention.self
         scaling = inner.attention_head_size**-0.5
         p = inner.dropout.p if self.training else 0.0
-        if self._last and packing.first_only:
+        if self.last and packing.first_only:
             first = hidden.index_select(0, packing.starts)
             query = _project(first, [inner.query], inner.num_attention_heads).squeeze(1)
             kv = _project(hidden, [inner.key, inner.value], inner.num_attention_heads)
@@ -67,6 +68,8 @@ class PackedLayer(nn.Module):
         else:
             qkv = _project(hidden, [inner.query, inner.key, inner.value], inner.num_attention_heads)
             context = packed_attention(qkv, packing, scaling, p)
+            if self.last and packing.needed is not None:
+                hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
         attended = _residual(self.attention.output, context.flatten(1), hidden)
         return _residual(self.output, self.intermediate(attended), attended)[None]
 

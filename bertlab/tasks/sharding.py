@@ -14,7 +14,8 @@ from bertlab.interfaces import Block
 def shard_blocks(blocks: Sequence[Block], roots: Sequence[nn.Module], mesh: DeviceMesh) -> None:
     """Shard each module of each block on its own, then what is left of each root.
 
-    Block by block, so that parameters frozen or trained together are sharded together.
+    Block by block, so that parameters frozen or trained together are sharded together. Modules that share a
+    parameter (a decoder tied to the word embeddings) are one unit, for a parameter is sharded once.
 
     Args:
         blocks: from the embeddings up.
@@ -33,9 +34,22 @@ def shard_blocks(blocks: Sequence[Block], roots: Sequence[nn.Module], mesh: Devi
         )
     data_parallel = mesh["data_parallel"]
     held = {id(root) for root in roots}
-    for block in blocks:
-        for module in block.modules:
-            if id(module) not in held and any(True for _ in module.parameters()):
-                fully_shard(module, mesh=data_parallel)
+    modules = [module for block in blocks for module in block.modules if id(module) not in held]
+    for unit in _units(modules):
+        fully_shard(unit if len(unit) > 1 else unit[0], mesh=data_parallel)
     for root in roots:
         fully_shard(root, mesh=data_parallel)
+
+
+def _units(modules: Sequence[nn.Module]) -> list[list[nn.Module]]:
+    """Modules that have parameters, those that share some together."""
+    units: list[tuple[list[nn.Module], set[int]]] = []
+    for module in modules:
+        own = {id(parameter) for parameter in module.parameters()}
+        if not own:
+            continue
+        sharing = [unit for unit in units if unit[1] & own]
+        units = [unit for unit in units if not unit[1] & own]
+        together = [member for members, _ in sharing for member in members]
+        units.append(([*together, module], own.union(*(ids for _, ids in sharing))))
+    return [members for members, _ in units]

@@ -42,6 +42,8 @@ class TextTask(LightningModule):
 
     #: the name under which checkpoints know the task.
     name: str
+    #: the argument that says the problem, for messages.
+    problem_key: str = "problem"
 
     def __init__(
         self,
@@ -159,7 +161,7 @@ class TextTask(LightningModule):
         Raises:
             ValueError: it is of another task, problem, labels, encoder or head.
         """
-        names = check_task(checkpoint, self.name, self.problem, self.label_names)
+        names = check_task(checkpoint, self.name, self.problem, self.label_names, self.problem_key)
         if self.head is None:
             self.label_names = names
             self.head = self.build_head()

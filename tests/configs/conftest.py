@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import datasets
@@ -92,3 +96,33 @@ def text_folder(tmp_path: Path) -> str:
         lines = [f"{text(i)},topic{i % 8}" for i in range(start, start + rows)]
         (folder / f"{name}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     return str(folder)
+
+
+@pytest.fixture
+def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The packaged news and papers, and the folder my_texts, in their formats but small."""
+
+    def article(number: int) -> str:
+        words = [f"{WORDS[(number * 7 + i) % len(WORDS)]}{number}x{i}" for i in range(12)]
+        return " ".join(
+            " ".join(words[4 * s : 4 * s + 4]).capitalize() + " and so it went on today." for s in range(3)
+        )
+
+    texts = [article(0), article(1), article(2), article(0)]  # the last one is there already
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ["article_id", "title", "text"])
+    writer.writeheader()
+    writer.writerows({"article_id": n, "title": "A title", "text": text} for n, text in enumerate(texts))
+    with zipfile.ZipFile(in_tmp / "NewsArticles.zip", "w") as archive:
+        archive.writestr("NewsArticles.csv", table.getvalue())
+    for folder in ("papers", "my_texts"):
+        (in_tmp / folder).mkdir()
+    for number in range(3):
+        body = [{"text": article(10 + number), "section": "Introduction"}]
+        paper = json.dumps({"title": "A title", "pdf_parse": {"body_text": body}})
+        (in_tmp / "papers" / f"{number}.json").write_text(paper)
+    for number, text in enumerate(texts):
+        (in_tmp / "my_texts" / f"{number}.txt").write_text(text)
+    places = {"news": in_tmp / "NewsArticles.zip", "papers": in_tmp / "papers"}
+    monkeypatch.setattr("bertlab.corpus.readers.fetch", places.__getitem__)
+    return in_tmp

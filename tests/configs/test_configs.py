@@ -14,6 +14,8 @@ from bertlab.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FINETUNE = sorted(CONFIGS.glob("finetune/**/*.yaml"))
+PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
+CORPUS = sorted(CONFIGS.glob("corpus/**/*.yaml"))
 FRAGMENTS = {"callbacks": "--trainer.callbacks+=", "data": "--data=", "encoders": "--model.encoder="}
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
 QUIET = [
@@ -63,7 +65,7 @@ def test_runs_two_steps(
     assert pq.read_table(run / "predictions" / "test.parquet").num_rows >= 20
 
 
-@pytest.mark.parametrize("path", FINETUNE, ids=name_of)
+@pytest.mark.parametrize("path", [*FINETUNE, *PRETRAIN], ids=name_of)
 def test_is_short_and_says_what_it_does(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 40
@@ -107,7 +109,27 @@ def test_cpu_overlay_runs(overlay: str, tiny_bert: str, text_folder: str, in_tmp
     assert (in_tmp / "runs" / "sms_spam" / "0" / "results.json").exists()
 
 
+@pytest.mark.parametrize("path", CORPUS, ids=name_of)
+def test_corpus_is_built(path: Path, tiny_bert: str, prose: Path) -> None:
+    flags = ["--vocabulary.source", tiny_bert] if "GivenVocabulary" in path.read_text() else []
+    main(["corpus", "--config", str(path), *flags, "--executor.workers", "1", "--show_progress", "false"])
+    summary = json.loads((prose / "corpora" / path.stem / "summary.json").read_text())
+    files = {"news": 4, "papers": 3, "my_texts": 4}
+    read = sum(number for name, number in files.items() if name in path.read_text())
+    assert summary["read"]["documents"] == read
+    assert summary["duplicates"]["exact"] == (0 if path.stem == "papers" else 1)
+    assert (
+        summary["documents"] + sum(summary["duplicates"].values()) + sum(summary["rejected"].values()) == read
+    )
+    assert summary["sentences"] == 3 * summary["documents"]
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=name_of)
+def test_corpus_is_short_and_says_what_it_does(path: Path) -> None:
+    test_is_short_and_says_what_it_does(path)
+
+
 def test_every_file_is_covered_here() -> None:
-    known = {"finetune", "hardware", *FRAGMENTS}
+    known = {"finetune", "pretrain", "hardware", "corpus", *FRAGMENTS}
     for path in CONFIGS.rglob("*.yaml"):
         assert path.relative_to(CONFIGS).parts[0] in known, f"{path}: no test reads it"

@@ -46,3 +46,23 @@ def test_an_unknown_field_is_refused():
 def test_a_wrong_value_is_refused(fields: dict[str, object]):
     with pytest.raises(ValueError, match=r"encoder.config: .* is no bert"):
         EncoderFromConfig("bert", CONFIGS["bert"] | fields)
+
+
+def test_truncated_normal_weights():
+    torch.manual_seed(0)
+    settings = CONFIGS["bert"] | {"hidden_size": 128, "intermediate_size": 256, "initializer_range": 0.05}
+    encoder = EncoderFromConfig("bert", settings, truncated_normal=True)
+    matrices = [p for p in encoder.parameters() if p.dim() == 2]
+    drawn = torch.cat([p.detach().flatten() for p in matrices])
+    assert len(matrices) == 3 + 3 * 6 + 1
+    assert drawn.abs().max() <= 0.1
+    # The deviation of a normal distribution that is cut off at two deviations is 0.8796 of it.
+    assert drawn.std().item() == pytest.approx(0.8796 * 0.05, rel=0.01)
+    assert drawn.mean().item() == pytest.approx(0, abs=0.001)
+    assert encoder.model.get_input_embeddings().weight[0].abs().sum() > 0  # the padding's row too
+    assert all(not p.any() for name, p in encoder.named_parameters() if name.endswith("bias"))
+
+
+def test_truncated_normal_without_a_deviation():
+    with pytest.raises(ValueError, match=r"encoder.truncated_normal: a t5 has no initializer_range"):
+        EncoderFromConfig("t5", {"d_model": 8, "num_layers": 1}, truncated_normal=True)

@@ -1,0 +1,260 @@
+"""Where documents come from: text files in several formats, the hub, packaged prose. All are read lazily, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bertlab.corpus.document import Document
+from bertlab.corpus.packaged_prose import news, papers
+from bertlab.corpus.text_stream import Errors, divided, files_of, lines
+from bertlab.sources.catalogue import find
+from bertlab.sources.packaged import fetch
+
+LONGEST_JSON = 100_000_000  # characters of a line of JSON at most: it has to fit in the memory
+
+
+class Reader(ABC):
+    """Yields documents, in an order that depends on its input alone."""
+
+    @abstractmethod
+    def documents(self, limit: int) -> Iterator[Document]:
+        """The documents, none with more than about `limit` characters: longer ones come in parts."""
+
+    @abstractmethod
+    def identity(self) -> list[dict[str, Any]]:
+        """What tells this input from another one, as plain values: of files, name, size and sha256."""
+
+
+class _FileReader(Reader):
+    """A reader of files; subclasses have `path`."""
+
+    path: str | list[str]
+
+    def identity(self) -> list[dict[str, Any]]:
+        """Name, size and sha256 of each file."""
+        return [_file_identity(path) for path in files_of(self.path)]
+
+
+def _file_identity(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+@dataclass(frozen=True)
+class GoogleFormat(_FileReader):
+    """The format of google-research/bert: one sentence a line, a blank line ends a document, a file's end does not.
+
+    Attributes:
+        path: a file, folder or pattern, or a list of such.
+        errors: what to do with bytes that are not UTF-8: `strict` or `replace`.
+    """
+
+    path: str | list[str]
+    errors: Errors = "strict"
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`; a line that is longer than the limit becomes several sentences."""
+        every = (line for path in files_of(self.path) for line in lines(path, self.errors, limit))
+        return _until_blank(every, limit, has_sentences=True)
+
+
+@dataclass(frozen=True)
+class PlainText(_FileReader):
+    """Running text.
+
+    Attributes:
+        path: a file, folder or pattern, or a list of such.
+        document: what a document is: a whole `file`, a `paragraph` (blank lines stand between), or a `line`.
+        errors: what to do with bytes that are not UTF-8: `strict` or `replace`.
+    """
+
+    path: str | list[str]
+    document: Literal["file", "paragraph", "line"] = "file"
+    errors: Errors = "strict"
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`."""
+        for path in files_of(self.path):
+            every = lines(path, self.errors, limit)
+            if self.document == "line":
+                yield from (Document(line) for line in every if line.strip())
+            elif self.document == "paragraph":
+                yield from _until_blank(every, limit)
+            else:
+                yield from _until_blank(every, limit, blank_ends=False)
+
+
+def _until_blank(
+    every: Iterator[str], limit: int, has_sentences: bool = False, blank_ends: bool = True
+) -> Iterator[Document]:
+    """Lines gathered until a blank one, or the limit."""
+    gathered: list[str] = []
+    length = part = 0
+    for line in every:
+        blank = not line.strip()
+        if gathered and ((blank and blank_ends) or length + len(line) > limit):
+            yield Document("\n".join(gathered), has_sentences, part)
+            gathered, length, part = [], 0, 0 if blank and blank_ends else part + 1
+        if not blank or (gathered and not blank_ends):
+            gathered.append(line)
+            length += len(line) + 1
+        elif blank_ends:
+            part = 0
+    if gathered:
+        yield Document("\n".join(gathered), has_sentences, part)
+
+
+@dataclass(frozen=True)
+class JsonLines(_FileReader):
+    """JSON Lines, as most published corpora come (also packed: `.jsonl.gz`): an object a line.
+
+    Attributes:
+        path: a file, folder or pattern, or a list of such.
+        text_key: the key of the text.
+        errors: what to do with bytes that are not UTF-8: `strict` or `replace`.
+    """
+
+    path: str | list[str]
+    text_key: str = "text"
+    errors: Errors = "strict"
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`."""
+        for path in files_of(self.path):
+            for number, line in enumerate(lines(path, self.errors, LONGEST_JSON), start=1):
+                if len(line) >= LONGEST_JSON // 2 and not line.rstrip().endswith("}"):
+                    raise ValueError(
+                        f"{path}: line {number} is longer than {LONGEST_JSON} characters: is it JSON Lines?"
+                    )
+                if line.strip():
+                    yield from _parts(self._text(path, number, line), limit)
+
+    def _text(self, path: Path, number: int, line: str) -> str:
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get(self.text_key), str):
+            found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+            raise ValueError(
+                f"{path}: line {number} has no string under text_key {self.text_key!r}; it has: {found}."
+            )
+        return record[self.text_key]
+
+
+@dataclass(frozen=True)
+class Parquet(_FileReader):
+    """A column of Parquet files.
+
+    Attributes:
+        path: a file, folder or pattern, or a list of such.
+        text_column: the column of the text; rows without a value are left out.
+    """
+
+    path: str | list[str]
+    text_column: str = "text"
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in files_of(self.path):
+            try:
+                with pq.ParquetFile(path) as file:
+                    _check_column(path, file.schema_arrow, self.text_column)
+                    for batch in file.iter_batches(batch_size=64, columns=[self.text_column]):
+                        for value in batch.column(0):
+                            if value.is_valid:
+                                yield from _parts(value.as_py(), limit)
+            except pa.ArrowException as error:
+                raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def _check_column(path: Path, schema: Any, column: str) -> None:
+    import pyarrow as pa
+
+    kinds = {name: schema.field(name).type for name in schema.names}
+    text = column in kinds and (pa.types.is_string(kinds[column]) or pa.types.is_large_string(kinds[column]))
+    if not text:
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise ValueError(f"{path}: no column of strings named text_column {column!r}; it has: {found}.")
+
+
+@dataclass(frozen=True)
+class HubDataset(Reader):
+    """A data set of the hub, streamed: nothing of it is kept but what the build needs.
+
+    Attributes:
+        path: its id, e.g. `wikimedia/wikipedia`; or whatever else `datasets.load_dataset` takes.
+        name: its configuration, e.g. `20231101.en`.
+        split: the split.
+        text_column: the column of the text.
+        revision: commit or tag; without one, a later build may read other text, which cannot be noticed.
+    """
+
+    path: str
+    name: str | None = None
+    split: str = "train"
+    text_column: str = "text"
+    revision: str | None = None
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`."""
+        import datasets
+
+        rows = datasets.load_dataset(
+            self.path, self.name, split=self.split, streaming=True, revision=self.revision
+        )
+        for number, row in enumerate(rows):
+            text = row.get(self.text_column)
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{self.path}: row {number} has no string in text_column {self.text_column!r}; it has: "
+                    f"{', '.join(row)}."
+                )
+            yield from _parts(text, limit)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """Id, configuration, split and revision as they were asked for."""
+        return [{"hub": self.path, "name": self.name, "split": self.split, "revision": self.revision}]
+
+
+@dataclass(frozen=True)
+class Packaged(Reader):
+    """Prose that comes through the package index.
+
+    Attributes:
+        source: `packaged:news` (2017 news, 12.5 M characters) or `packaged:papers` (250 papers, 6.6 M characters).
+    """
+
+    source: str = "packaged:news"
+
+    def __post_init__(self) -> None:
+        find(self.source, "prose")
+
+    def documents(self, limit: int) -> Iterator[Document]:
+        """As `Reader.documents`."""
+        name, _ = find(self.source, "prose")
+        for text in {"news": news, "papers": papers}[name](fetch(name)):
+            yield from _parts(text, limit)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """The pinned wheel."""
+        wheel = find(self.source, "prose")[1].wheel
+        return [{"package": wheel.package, "version": wheel.version, "sha256": wheel.sha256}]
+
+
+def _parts(text: str, limit: int) -> Iterator[Document]:
+    """One document, or its parts; none of a blank text."""
+    pieces: Sequence[str] = [text] if len(text) <= limit else divided(text, limit)
+    for part, piece in enumerate(pieces):
+        if piece.strip():
+            yield Document(piece, part=part)

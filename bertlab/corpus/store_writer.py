@@ -1,0 +1,67 @@
+"""Writing a token store: the shards one after another, then what is known of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bertlab
+from bertlab.corpus.atomic_files import write_json
+from bertlab.corpus.token_stage import token_path
+from bertlab.corpus.token_store import ARRAYS, FORMAT, META, file_sha256
+
+BLOCK = 1 << 22  # values at once, so that memory does not grow with the store
+
+
+def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, int]:
+    """Write the three arrays from the files of the shards.
+
+    Args:
+        folder: of the store, which is there.
+        shards: path of each shard's files without the last part of the name, in order.
+        dtype: of the tokens.
+
+    Returns:
+        How many tokens, sentences and documents there are.
+    """
+    counts = {"tokens": 0}
+    with (folder / ARRAYS["tokens"][0]).open("wb") as file:
+        for block in _blocks(shards, "tokens", dtype):
+            counts["tokens"] += len(block)
+            block.tofile(file)
+    for name, source in (("sentence_starts", "sentences"), ("document_starts", "documents")):
+        counts[source] = 0
+        total = 0
+        with (folder / ARRAYS[name][0]).open("wb") as file:
+            np.zeros(1, "<i8").tofile(file)
+            for block in _blocks(shards, source, "<u4"):
+                ends = total + np.cumsum(block, dtype="<i8")
+                ends.tofile(file)
+                total = int(ends[-1])
+                counts[source] += len(block)
+    return counts
+
+
+def _blocks(shards: Iterable[Path], name: str, dtype: str) -> Iterable[np.ndarray]:
+    for shard in shards:
+        with token_path(shard.parent, int(shard.name), name).open("rb") as file:
+            while len(block := np.fromfile(file, dtype, BLOCK)):
+                yield block
+
+
+def write_meta(folder: Path, facts: dict[str, Any]) -> None:
+    """Write meta.json, the last file of a store, with size and sha256 of all others.
+
+    Args:
+        folder: of the store.
+        facts: counts, dtype, vocabulary_size, tokenizer_hash, settings, sources.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    write_json(folder / META, {"format": FORMAT, "bertlab": bertlab.__version__, "files": files, **facts})

@@ -1,0 +1,60 @@
+"""Which values the arguments of `PretrainingData` take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertlab.corpus.masking import MODES
+from bertlab.corpus.pairs import TASKS
+
+
+def check_options(data: Any) -> None:
+    """Refuse arguments that no training can be made of.
+
+    Args:
+        data: a `PretrainingData` with its arguments as attributes.
+
+    Raises:
+        ValueError: names the YAML key, the value found, and what is accepted.
+    """
+    _check_among(data, "sentence_task", TASKS)
+    _check_among(data, "masking", MODES)
+    _check(data, "mask_rate", "a share in (0, 1)", 0.0 < data.mask_rate < 1.0)
+    _check(data, "mask_share", "a share in [0, 1]", 0.0 <= data.mask_share <= 1.0)
+    rest = 1.0 - data.mask_share
+    _check(data, "random_share", f"0 to 1 − mask_share = {rest:g}", 0.0 <= data.random_share <= rest + 1e-9)
+    _check(data, "short_fraction", "a share in [0, 1]", 0.0 <= data.short_fraction <= 1.0)
+    _check(data, "validation_fraction", "a share in [0, 1)", 0.0 <= data.validation_fraction < 1.0)
+    _check(data, "batch_warmup_fraction", "a share in [0, 1]", 0.0 <= data.batch_warmup_fraction <= 1.0)
+    _check(data, "validation_length", "at least 8 tokens", data.validation_length >= 8)
+    for key in (
+        "batch_size",
+        "batch_tokens",
+        "batch_warmup_start",
+        "max_predictions",
+        "max_validation_examples",
+    ):
+        value = getattr(data, key)
+        _check(data, key, "a positive number, or null", value is None or value > 0)
+    if data.batch_size is None and data.batch_tokens is None:
+        raise ValueError(
+            "data.init_args.batch_size and batch_tokens are both null. Accepted: one of them, the size of an "
+            "optimizer step"
+        )
+    _check(
+        data,
+        "evaluation_max_tokens",
+        f"at least validation_length, {data.validation_length} tokens",
+        data.evaluation_max_tokens >= data.validation_length,
+    )
+
+
+def _check_among(data: Any, key: str, accepted: Any) -> None:
+    _check(data, key, f"one of {', '.join(accepted)}", getattr(data, key) in accepted)
+
+
+def _check(data: Any, key: str, accepted: str, is_right: bool) -> None:
+    if not is_right:
+        raise ValueError(
+            f"data.init_args.{key}: {getattr(data, key)!r} is not accepted. Accepted: {accepted}"
+        )

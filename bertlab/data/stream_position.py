@@ -1,0 +1,103 @@
+"""Where in a stream of samples a training run is: derived from optimizer steps, kept as one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from bertlab.data.progress import steps_per_epoch
+from bertlab.samplers.phases import StepSchedule
+
+Position = tuple[StepSchedule, int, int, int]
+
+
+class StreamPosition:
+    """Turns the trainer's optimizer steps into samples, also after a resume with other ranks or batch sizes.
+
+    Args:
+        schedule: makes the schedule of a training of so many optimizer steps.
+    """
+
+    def __init__(self, schedule: Callable[[int], StepSchedule]) -> None:
+        self._make = schedule
+        self._schedule: StepSchedule | None = None
+        self._resumed: int | None = (
+            None  # samples that the checkpoint says; until the trainer is restored too
+        )
+        self._shift = 0  # samples taken beyond those of the schedule
+
+    def schedule(self, trainer: Trainer) -> StepSchedule:
+        """The schedule of the trainer's whole training.
+
+        Raises:
+            ValueError: the trainer has no end.
+        """
+        total = max(_total_steps(trainer), trainer.global_step)  # a finished run may be given an earlier end
+        if self._schedule is None or self._schedule.total_steps != total:
+            self._schedule = self._make(total)
+        return self._schedule
+
+    def samples(self, trainer: Trainer) -> int:
+        """Samples consumed by the optimizer steps taken, of all ranks.
+
+        Raises:
+            ValueError: the checkpoint's number cannot be matched with the schedule.
+        """
+        schedule = self.schedule(trainer)
+        planned = schedule.samples_before(trainer.global_step)
+        if self._resumed is not None:
+            self._shift = self._resumed - planned
+            step = min(trainer.global_step, schedule.total_steps - 1)
+            if self._shift and schedule.step(step).stream > 0:
+                raise ValueError(
+                    f"The checkpoint has consumed {self._resumed} samples in {trainer.global_step} optimizer steps; "
+                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned}. They "
+                    "may change during the first length of sequences only: set them as they were."
+                )
+            self._resumed = None
+        return planned + self._shift
+
+    def at_first_batch(self, trainer: Trainer) -> Position | None:
+        """Schedule, next step, end of the trainer's epoch, shift; asked for when the first batch is needed.
+
+        None if the epoch has no batch left: with `max_steps` and without validation, Lightning asks for one more
+        after it resumed from the end of an epoch.
+
+        Raises:
+            ValueError: the checkpoint is from the middle of an accumulation, whose gradients it lacks.
+        """
+        self.samples(trainer)
+        done, accumulated = trainer.fit_loop.batch_idx + 1, trainer.accumulate_grad_batches
+        if done % accumulated:
+            raise ValueError(
+                f"The checkpoint was saved after {done} micro-batches of its epoch, which are no whole number of "
+                f"optimizer steps of accumulate_grad_batches {accumulated}. Resume from a checkpoint saved at an "
+                "optimizer step, with the same accumulate_grad_batches."
+            )
+        left = steps_per_epoch(trainer) - done // accumulated
+        schedule = self.schedule(trainer)
+        stop = min(trainer.global_step + left, schedule.total_steps)
+        return (schedule, trainer.global_step, stop, self._shift) if left > 0 else None
+
+    def state_dict(self, trainer: Trainer) -> dict[str, Any]:
+        """The one number."""
+        return {"samples": self.samples(trainer)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self._resumed = int(state["samples"])
+
+
+def _total_steps(trainer: Trainer) -> int:
+    """Optimizer steps at which the trainer stops."""
+    ends = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        ends.append(trainer.max_epochs * steps_per_epoch(trainer))
+    if not ends:
+        raise ValueError(
+            "trainer.max_steps and trainer.max_epochs leave training without an end, but phases are shares of it: "
+            "set trainer.max_steps"
+        )
+    return max(1, min(ends))

@@ -1,0 +1,77 @@
+"""The training examples of a token store, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from bertlab.corpus.example_stream import ExampleStream
+from bertlab.corpus.masking import TOKEN, count_masks
+from bertlab.corpus.packed_examples import lengths_of
+from bertlab.corpus.pairs import Examples, PairRules, Texts
+from bertlab.data.masked_batches import MaskedBatches
+from bertlab.interfaces import PretrainingBatch
+from bertlab.samplers.micro_batch import Rows, balanced_parts
+from bertlab.samplers.phases import Step
+from bertlab.samplers.step_parts import StepPart
+
+
+class TrainingExamples(Dataset[PretrainingBatch]):
+    """Micro-batches by `StepPart`: the same for any number of workers, and the same samples for any of ranks.
+
+    Args:
+        batches: makes a batch of examples.
+        documents: (n,) int64 documents to train on.
+        rules: of the examples of each stream.
+        seed: of the examples and their masks.
+    """
+
+    def __init__(
+        self, batches: MaskedBatches, documents: Rows, rules: Sequence[PairRules], seed: int
+    ) -> None:
+        self.batches, self.documents, self.rules, self.seed = batches, documents, tuple(rules), seed
+        self._streams: dict[int, ExampleStream] = {}
+        self._last: tuple[Step, int, Examples, list[Rows], int] | None = None
+
+    def stream(self, number: int) -> ExampleStream:
+        """The examples of a stream, by number."""
+        if number not in self._streams:
+            store = self.batches.store
+            texts = Texts(self.documents, store.document_starts, store.sentence_starts)
+            self._streams = {number: ExampleStream(texts, self.rules[number], self.seed, number)}
+        return self._streams[number]
+
+    def __getitem__(self, part: StepPart) -> PretrainingBatch:
+        """One micro-batch of an optimizer step: its share of the step's examples, balanced by tokens."""
+        examples, shares, masked = self._step(part.step, part.parts)
+        rows = shares[part.part]
+        step, size = part.step, part.step.size
+        keys = self.stream(step.stream).keys(step.first, step.first + size)
+        batch = self.batches.make(examples.take(rows), keys[rows], step.number + rows)
+        batch.micro_batches = part.parts
+        batch.step_sequences = size
+        if part.parts > 1:
+            batch.step_masked = masked
+        return batch
+
+    def _step(self, step: Step, parts: int) -> tuple[Examples, list[Rows], int]:
+        """All examples of a step, the rows of each part, and how many tokens are masked in it if it has parts."""
+        if self._last is None or self._last[:2] != (step, parts):
+            examples = self.stream(step.stream).examples(step.first, step.first + step.size)
+            shares = balanced_parts(lengths_of(examples), parts)
+            masked = self._masked(step, examples) if parts > 1 else 0
+            self._last = (step, parts, examples, shares, masked)
+        return self._last[2:]
+
+    def _masked(self, step: Step, examples: Examples) -> int:
+        if self.batches.rules.mode == TOKEN:
+            return int(count_masks(examples.sizes, self.batches.rules).sum())
+        keys = self.stream(step.stream).keys(step.first, step.first + step.size)
+        return self.batches.make(examples, keys, np.arange(step.size)).step_masked
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the plans, which hold the arrays of the store: a worker that is not forked makes its own."""
+        return {**self.__dict__, "_streams": {}, "_last": None}

@@ -1,0 +1,1 @@
+"""What leaves bertlab: models in the formats of others."""

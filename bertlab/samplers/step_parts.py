@@ -1,0 +1,85 @@
+"""The sampler of pretraining: optimizer steps of a schedule, shared out over ranks and micro-batches by number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+from torch.utils.data.distributed import DistributedSampler
+
+from bertlab.samplers.phases import Step, StepSchedule
+
+
+class StepPart(NamedTuple):
+    """One micro-batch of an optimizer step.
+
+    Attributes:
+        step: the samples of the whole step.
+        part: which of its parts, heaviest first.
+        parts: over all ranks and micro-batches.
+    """
+
+    step: Step
+    part: int
+    parts: int
+
+
+class StepPartSampler(DistributedSampler[Any]):
+    """Yields one `StepPart` after another; which samples are in a part is left to who makes the examples.
+
+    A subclass of DistributedSampler, for Lightning replaces any other sampler under DDP (Lightning #1995).
+
+    Args:
+        steps_per_epoch: optimizer steps of what the trainer calls an epoch.
+        num_replicas: number of ranks.
+        rank: this rank.
+        micro_batches: micro-batches of a step on each rank (`accumulate_grad_batches`).
+    """
+
+    def __init__(
+        self, steps_per_epoch: int, num_replicas: int = 1, rank: int = 0, micro_batches: int = 1
+    ) -> None:
+        # The base class asks its data set for its length only.
+        super().__init__(cast(Any, range(steps_per_epoch)), num_replicas, rank, shuffle=False)
+        self.steps_per_epoch, self.micro_batches = steps_per_epoch, micro_batches
+        self._position: tuple[StepSchedule, int, int, int] | None = None
+
+    def resume(self, schedule: StepSchedule, step: int, stop: int, shift: int = 0) -> None:
+        """Say where the next iteration begins and ends.
+
+        Args:
+            schedule: of the whole training.
+            step: optimizer steps taken.
+            stop: the step after the last of this iteration.
+            shift: added to sample numbers of the first stream: samples taken before a resume with other batch
+                sizes, beyond those of the schedule.
+
+        Raises:
+            ValueError: a step is smaller than the number of micro-batches it is to be split into.
+        """
+        parts = self.num_replicas * self.micro_batches
+        if schedule.smallest < parts:
+            raise ValueError(
+                f"An optimizer step of {schedule.smallest} sequences cannot be split into {parts} micro-batches "
+                f"({self.num_replicas} ranks × accumulate_grad_batches {self.micro_batches}): raise batch_size, "
+                f"batch_tokens or batch_warmup_start to at least {parts} sequences, or lower the others."
+            )
+        self._position = (schedule, step, stop, shift)
+
+    def __iter__(self) -> Iterator[StepPart]:
+        """The micro-batches of this rank, from where `resume` said."""
+        if self._position is None:
+            raise RuntimeError("resume() has to say first where the training is")
+        schedule, first, stop, shift = self._position
+        parts = self.num_replicas * self.micro_batches
+        for number in range(first, stop):
+            step = schedule.step(number)
+            if shift:
+                moved = step.first + shift if step.stream == 0 else step.first
+                step = step._replace(first=moved, number=step.number + shift)
+            for part in range(self.rank, parts, self.num_replicas):
+                yield StepPart(step, part, parts)
+
+    def __len__(self) -> int:
+        """Micro-batches of a whole epoch of the trainer on this rank."""
+        return self.steps_per_epoch * self.micro_batches

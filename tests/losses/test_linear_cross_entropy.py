@@ -1,0 +1,104 @@
+"""The lean cross entropy is the plain one, in loss and in gradient, however it is cut."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import bertlab.losses.linear_cross_entropy as module
+from bertlab.losses.linear_cross_entropy import draw, linear_cross_entropy, linear_predictions
+
+
+def inputs(rows: int, dtype: torch.dtype = torch.float32, scale: float = 1.0):
+    torch.manual_seed(3)
+    hidden, weight, bias = torch.randn(rows, 8), torch.randn(50, 8) * scale, torch.randn(50)
+    tensors = [t.to(dtype).requires_grad_() for t in (hidden, weight, bias)]
+    return *tensors, torch.randint(50, (rows,))
+
+
+def gradients(function, rows: int, **options):
+    hidden, weight, bias, labels = inputs(rows, **options)
+    loss = function(hidden, weight, bias, labels)
+    (3.0 * loss).backward()
+    return [loss.detach(), hidden.grad, weight.grad, bias.grad]
+
+
+def plain(hidden, weight, bias, labels):
+    return functional.cross_entropy(functional.linear(hidden, weight, bias), labels, reduction="sum")
+
+
+def lean(hidden, weight, bias, labels):
+    return linear_cross_entropy(hidden, weight, bias, labels)[0]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 64])
+@pytest.mark.parametrize("per_chunk", [1, 5, 1000])
+def test_loss_and_gradients_are_those_of_the_plain_one(rows, per_chunk, monkeypatch):
+    monkeypatch.setattr(module, "BUFFER_CPU", 50 * per_chunk)
+    for mine, theirs in zip(gradients(lean, rows), gradients(plain, rows), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_is_that_of_finite_differences(monkeypatch):
+    monkeypatch.setattr(module, "BUFFER_CPU", 150)
+    hidden, weight, bias, labels = inputs(8, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *p: lean(*p, labels), (hidden, weight, bias))
+
+
+def test_sure_and_wrong_is_finite():
+    for mine, theirs in zip(gradients(lean, 20, scale=200.0), gradients(plain, 20, scale=200.0), strict=True):
+        assert mine.isfinite().all()
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-3)
+
+
+def test_frozen_parts_get_no_gradient():
+    hidden, weight, bias, labels = inputs(9)
+    lean(hidden, weight.detach(), bias.detach(), labels).backward()
+    expected = gradients(plain, 9)[1] / 3
+    torch.testing.assert_close(hidden.grad, expected, rtol=1e-5, atol=1e-6)
+    assert weight.grad is None
+    assert bias.grad is None
+
+
+def test_autocast_computes_products_in_bfloat16_and_gradients_in_float32(monkeypatch):
+    monkeypatch.setattr(module, "BUFFER_CPU", 50 * 16)
+
+    def under_autocast(function):
+        def call(*args):
+            with torch.autocast("cpu", torch.bfloat16):
+                return function(*args)
+
+        return call
+
+    exact, rounded = gradients(lean, 64), gradients(under_autocast(lean), 64)
+    theirs = gradients(under_autocast(plain), 64)
+    for a, b, c in zip(exact, rounded, theirs, strict=True):
+        assert b.dtype == torch.float32
+        # The error of rounding to 8 bits, and no more of it than the plain one has.
+        assert 0 < (a - b).norm() < max(0.02 * a.norm(), 2 * (a - c).norm())
+
+
+def test_predictions_are_those_of_the_logits(monkeypatch):
+    monkeypatch.setattr(module, "BUFFER_CPU", 200)
+    hidden, weight, bias, labels = inputs(33)
+    logits = functional.linear(hidden, weight, bias)
+    uniform = torch.rand(33)
+    found = linear_predictions(hidden, weight, bias, labels, uniform)
+    theirs = functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(found.losses, theirs, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found.predicted, logits.argmax(1))
+    assert torch.equal(found.drawn, draw(logits.softmax(1), uniform))
+    assert torch.equal(linear_cross_entropy(hidden, weight, bias, labels, uniform)[1], found.drawn)
+    nothing = linear_predictions(hidden[:0], weight, bias, labels[:0])
+    assert [part.shape for part in nothing] == [(0,)] * 3
+
+
+def test_draws_follow_the_distribution():
+    share = torch.tensor([0.1, 0.0, 0.6, 0.3, 0.0])
+    drawn = draw(share.expand(20000, 5), (torch.arange(20000) + 0.5) / 20000)
+    torch.testing.assert_close(drawn.bincount(minlength=5) / 20000, share, atol=1e-3, rtol=0)
+
+
+def test_shapes_that_do_not_match_are_named():
+    hidden, weight, bias, labels = inputs(4)
+    with pytest.raises(ValueError, match=r"got \(4, 8\), \(50, 8\), \(50,\), \(3,\)"):
+        linear_cross_entropy(hidden, weight, bias, labels[:3])
