@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -90,16 +89,24 @@ def build(study: dict[str, Any], size: int, seed: int, flags: list[str]) -> dict
     reader = {"class_path": "bertlab.corpus.readers.JsonLines", "init_args": {"path": str(path)}}
     store = WORK / "store"
     shutil.rmtree(store, ignore_errors=True)
-    command = [PYTHON, "-m", "bertlab.cli", "corpus", "--config", study["config"], "--output", str(store)]
+    took = WORK / "took.json"
+    command = [
+        PYTHON,
+        str(FOLDER / "measured.py"),
+        str(took),
+        PYTHON,
+        "-m",
+        "bertlab.cli",
+        "corpus",
+        "--config",
+        study["config"],
+        "--output",
+        str(store),
+    ]
     command += ["--documents", json.dumps([reader]), "--executor.workers", "1", *flags]
-    before = _children_seconds()
-    cost = run_command(command, WORK / "log.txt")
-    row = {
-        "seconds": cost.seconds,
-        "cpu_seconds": _children_seconds() - before,
-        "peak_mib": cost.peak_mib,
-        "tokens": json.loads((store / "summary.json").read_text())["tokens"],
-    }
+    run_command(command, WORK / "log.txt")
+    tokens = json.loads((store / "summary.json").read_text())["tokens"]
+    row = {**json.loads(took.read_text()), "tokens": tokens}
     shutil.rmtree(store)
     return row
 
@@ -131,11 +138,6 @@ def tokenize(path: Path) -> dict[str, Any]:
         "peak_mib": "",
         "tokens": tokens,
     }
-
-
-def _children_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def report(output: Path) -> None:
