@@ -26,7 +26,7 @@ def hold_out(documents: int, fraction: float, seed: int, least: int) -> tuple[Do
         ValueError: one of the parts would have fewer than `least` documents.
 
     >>> [part.tolist() for part in hold_out(6, 0.3, seed=0, least=1)]
-    [[0, 2, 4, 5], [1, 3]]
+    [[0, 1, 3, 5], [2, 4]]
     """
     held = 0 if fraction == 0.0 else max(least, round(fraction * documents))
     if documents - held < least:
