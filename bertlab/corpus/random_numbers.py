@@ -70,7 +70,7 @@ def draws(key: Bits, first: int, out: np.ndarray) -> None:
 def key_of(*numbers: int) -> Bits:
     """A key of its own for each tuple of whole numbers (each from 0 to 2^63 − 1).
 
-    >>> key_of(0, 1) == key_of(0, 1), key_of(0, 1) == key_of(1, 0)
+    >>> bool(key_of(0, 1) == key_of(0, 1)), bool(key_of(0, 1) == key_of(1, 0))
     (True, False)
     """
     key = np.uint64(len(numbers))

@@ -75,10 +75,14 @@ def test_held_out_documents() -> None:
     assert held.tolist() != hold_out(1000, 0.05, seed=2, least=2)[1].tolist()
     assert [len(part) for part in hold_out(10, 0.0, 0, 1)] == [10, 0]
     assert [len(part) for part in hold_out(10, 0.001, 0, 2)] == [8, 2]
-    with pytest.raises(ValueError, match=r"has 3 documents, of which 2 would be held out .* none"):
-        hold_out(3, 0.1, 0, 2)
     with pytest.raises(
-        ValueError, match="sentence_task: sentence_order or none, which need one document only"
+        ValueError, match=r"has 3 documents, of which 2 would .*_fraction: 0 .*, or .*_order or none$"
+    ):
+        hold_out(3, 0.1, 0, 2)
+    with pytest.raises(ValueError, match=r"has 1 documents, .*_fraction: 0 .* and .*sentence_order or none$"):
+        hold_out(1, 0.1, 0, 2)
+    with pytest.raises(
+        ValueError, match=r"corpus, or set data\.init_args\.sentence_task: sentence_order or none$"
     ):
         hold_out(1, 0.0, 0, 2)
     with pytest.raises(ValueError, match=r"validation_fraction: 0 to train on all of them$"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from itertools import islice
 
 import numpy as np
@@ -18,7 +17,7 @@ from bertlab.corpus.random_numbers import draws, key_of
 from bertlab.corpus.sentences import SentenceSplitter
 from bertlab.sources.models import model_folder
 from bertlab.sources.packaged import fetch
-from tests.corpus.google_reference import all_pairs, documents_of
+from tests.corpus.comparison import compare
 from tests.corpus.small_corpus import texts_of
 
 CLS, SEP, MASK, V = 101, 102, 103, 30522
@@ -43,7 +42,7 @@ def test_facts(articles: list[list[list[int]]], length: int) -> None:
         [t for document in articles for sentence in document for t in sentence], dtype=np.uint16
     )
     texts, room = texts_of(sizes), length - 3
-    starts, made, labels, masked, replaced = [], [], [], [], np.zeros(3)
+    masked, replaced = [], np.zeros(3)
     for epoch in range(8):
         plan = Pass(texts, PairRules(NEXT_SENTENCE, room, 0.1), key_of(0, epoch))
         examples = plan.examples(0, len(plan))
@@ -62,36 +61,14 @@ def test_facts(articles: list[list[list[int]]], length: int) -> None:
         assert lengths.max() <= length
         assert (np.bincount(row, types) == examples.sizes[:, 1] + 1).all(), "B [SEP] is segment 1"
         replaced += [(ids[places] == MASK).sum(), (ids[places] == stood).sum(), len(places)]
-        starts.append(examples.starts)
-        made.append(examples.sizes)
-        labels.append(examples.labels)
         masked.append(counts / lengths)
-    ab, is_random = np.concatenate(made), np.concatenate(labels) == 1
-    reference = [
-        p for seed in range(2) for p in all_pairs(documents_of(sizes), length, 0.1, random.Random(seed))
-    ]
-    theirs = np.array([[len(p.a), len(p.b)] for p in reference])
-    their_random = np.array([p.is_random for p in reference])
-    rows = {
-        "examples a pass": (len(ab) / 8, len(theirs) / 2),
-        "random B": (is_random.mean(), their_random.mean()),
-        "full length": ((ab.sum(1) == room).mean(), (theirs.sum(1) == room).mean()),
-        "tokens of A": (ab[:, 0].mean(), theirs[:, 0].mean()),
-        "tokens of B": (ab[:, 1].mean(), theirs[:, 1].mean()),
-        "B where random": (ab[is_random, 1].mean(), theirs[their_random, 1].mean()),
-        "A, 10th of 100": (np.quantile(ab[:, 0], 0.1), np.quantile(theirs[:, 0], 0.1)),
-        "A, 90th of 100": (np.quantile(ab[:, 0], 0.9), np.quantile(theirs[:, 0], 0.9)),
-    }
-    print(f"\n{len(sizes)} articles, length {length}:  bertlab   Google's algorithm")
-    for name, (ours, google) in rows.items():
-        print(f"  {name:<18}{ours:>12.3f}{google:>12.3f}")
-        assert ours == pytest.approx(google, rel=0.05), name
+    found = compare(sizes, length, short=0.1, passes=10)
     share = replaced / replaced[2]
     print(f"  masked {np.concatenate(masked).mean():.4f}; [MASK] {share[0]:.4f}, kept {share[1]:.4f}")
     assert share[0] == pytest.approx(0.8, abs=0.005)
     assert share[1] == pytest.approx(0.1, abs=0.005)
     assert np.concatenate(masked).mean() == pytest.approx(0.15, abs=0.01)
-    assert 0.5 < is_random.mean() < 0.65, "a little over half"
+    assert 0.5 < found["random B"] < 0.65, "a little over half"
 
 
 def test_target_lengths() -> None:

@@ -189,7 +189,7 @@ def test_stores_that_cannot_be_used(tmp_path: Path, store: str) -> None:
     with pytest.raises(ValueError, match=r"data\.init_args\.store: .*tokens\.bin.*damaged"):
         make(str(damaged))
     alone = str(write_store(tmp_path / "alone", documents=1))
-    with pytest.raises(ValueError, match=r"has 1 documents .* sentence_order or none"):
+    with pytest.raises(ValueError, match=r"has 1 documents, .* sentence_order or none"):
         make(alone)
     assert make(alone, sentence_task="none", validation_fraction=0.0).examples_per_epoch > 0
 

@@ -143,12 +143,11 @@ def test_a_checkpoint_from_the_middle_of_an_accumulation_is_refused(tmp_path: Pa
 
 
 def test_two_ranks_then_one(tmp_path: Path, store: str) -> None:
-    whole = fit(tmp_path, store, **SCHEDULE)
-    ranks = on_two_ranks(fit, tmp_path, tmp_path / "two", store, 1, 0, None, None, {"max_steps": 12}, 2)
-    del ranks
     folder = tmp_path / "two"
-    plain = fit(tmp_path, store)
-    for step, accumulate in ((5, 1), (6, 2)):  # the same memory on one rank: twice the micro-batches
+    ranks = on_two_ranks(fit, tmp_path, folder, store, 1, 0, None, None, {"max_steps": 12}, 2)
+    one = fit(tmp_path, store)
+    assert sorted(ranks[0] + ranks[1]) == sorted(one)
+    assert not set(ranks[0]) & set(ranks[1])
+    for step, accumulate in ((5, 1), (6, 2)):  # as many micro-batches, or twice as many of the same size
         resumed = fit(tmp_path, store, accumulate, resume=str(folder / f"step={step}.ckpt"))
-        assert sorted(resumed) == sorted(seen for seen in plain if seen[0] >= step)
-    assert whole != plain
+        assert sorted(resumed) == sorted(seen for seen in one if seen[0] >= step)
