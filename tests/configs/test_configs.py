@@ -128,6 +128,6 @@ def test_corpus_is_short_and_says_what_it_does(path: Path) -> None:
 
 
 def test_every_file_is_covered_here() -> None:
-    known = {"finetune", "hardware", "corpus", *FRAGMENTS}
+    known = {"finetune", "hardware", "corpus", "pretrain", *FRAGMENTS}
     for path in CONFIGS.rglob("*.yaml"):
         assert path.relative_to(CONFIGS).parts[0] in known, f"{path}: no test reads it"
