@@ -42,7 +42,9 @@ class TextStage(Stage):
         characters: Counter[str] = Counter()
         kept: list[str] = []
         for document in read_raw_shard(self.raw, shard):
-            read.update(documents=document.part == 0, parts=document.part > 0, characters=len(document.text))
+            read.update(
+                documents=int(document.part == 0), parts=int(document.part > 0), characters=len(document.text)
+            )
             sentences, reason = self._sentences(document)
             if reason:
                 rejected[reason] += 1

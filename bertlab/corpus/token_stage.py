@@ -60,7 +60,8 @@ class TokenStage(Stage):
         flat = [sentence for sentences in documents for sentence in sentences]
         tokens, lengths = self._encode(flat)
         has_tokens = lengths > 0
-        owner = np.repeat(np.arange(len(documents)), [len(sentences) for sentences in documents])
+        sizes = np.array([len(sentences) for sentences in documents], dtype=np.int64)
+        owner = np.repeat(np.arange(len(documents)), sizes)
         sentences = np.bincount(owner[has_tokens], minlength=len(documents))
         pieces = np.bincount(tokens, minlength=self.vocabulary_size)
         arrays = {

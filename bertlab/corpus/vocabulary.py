@@ -94,11 +94,12 @@ class GivenVocabulary(Vocabulary):
 
     Attributes:
         source: `packaged:minilm_l6_v2`, a folder, a hub id, or a vocab.txt of BERT.
-        lowercase: for a vocab.txt alone, which does not say it: lowercase the text and strip accents.
+        uncased: for a vocab.txt alone, which does not say it: lowercase the text and strip accents. (Not named as the
+            key of `TrainedVocabulary`, whose value would be kept when one class is laid over the other.)
     """
 
     source: str
-    lowercase: bool | None = None
+    uncased: bool | None = None
 
     needs_text = False
 
@@ -111,16 +112,16 @@ class GivenVocabulary(Vocabulary):
             ValueError: there is no fast tokenizer at `source`, it lacks a special token, or it does not say the case.
         """
         if self.source.endswith(".txt"):
-            if self.lowercase is None:
+            if self.uncased is None:
                 raise ValueError(
-                    f"vocabulary.lowercase: {self.source} does not say whether it is of lowercased text. Accepted: "
-                    "true (uncased) or false (cased)."
+                    f"vocabulary.uncased: {self.source} does not say whether it is of lowercased text. Accepted: "
+                    "true or false (cased)."
                 )
-            _save(folder, read_pieces(Path(self.source)), self.lowercase, SPECIAL_TOKENS)
+            _save(folder, read_pieces(Path(self.source)), self.uncased, SPECIAL_TOKENS)
             return
-        if self.lowercase is not None:
+        if self.uncased is not None:
             raise ValueError(
-                f"vocabulary.lowercase: {self.lowercase} is not accepted: {self.source} says it itself."
+                f"vocabulary.uncased: {self.uncased} is not accepted: {self.source} says it itself."
             )
         from transformers import AutoTokenizer
 

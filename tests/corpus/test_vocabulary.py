@@ -96,7 +96,7 @@ def test_transformers_loads_it_as_its_own_bert(tmp_path: Path) -> None:
 def test_a_given_folder_and_a_vocab_txt(tmp_path: Path) -> None:
     make(TrainedVocabulary(size=200), tmp_path / "t")
     make(GivenVocabulary(str(tmp_path / "t")), tmp_path / "folder")
-    make(GivenVocabulary(str(tmp_path / "t" / "vocab.txt"), lowercase=True), tmp_path / "txt")
+    make(GivenVocabulary(str(tmp_path / "t" / "vocab.txt"), uncased=True), tmp_path / "txt")
     from transformers import AutoTokenizer
 
     prints = [fingerprint(AutoTokenizer.from_pretrained(tmp_path / name)) for name in ("t", "folder", "txt")]
@@ -106,13 +106,13 @@ def test_a_given_folder_and_a_vocab_txt(tmp_path: Path) -> None:
 def test_what_is_no_vocabulary_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vocab.txt"
     for given, message in (
-        (GivenVocabulary(str(path)), "lowercase: .* does not say"),
-        (GivenVocabulary(str(tmp_path), lowercase=True), "lowercase: True is not accepted"),
+        (GivenVocabulary(str(path)), "uncased: .* does not say"),
+        (GivenVocabulary(str(tmp_path), uncased=True), "uncased: True is not accepted"),
     ):
         with pytest.raises(ValueError, match=message):
             make(given, tmp_path / "t")
     with pytest.raises(FileNotFoundError, match="no such file"):
-        make(GivenVocabulary(str(path), lowercase=True), tmp_path / "t")
+        make(GivenVocabulary(str(path), uncased=True), tmp_path / "t")
     path.write_text("\n".join([*SPECIAL, "a", "a"]))
     with pytest.raises(ValueError, match="line 7: 'a' stands in line 6 already"):
         read_pieces(path)
