@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Arrays in a compiled loop: an element of one is a whole number there, which NumPy's own types do not say.
+Numbers = Any
+
 
 def compiled(function: F) -> F:
     """Compile with the first call, once a machine, and run without the interpreter's lock.

@@ -156,7 +156,9 @@ class ExampleStream:
 
 
 def join(parts: list[Examples]) -> Examples:
-    """Several lots of examples as one."""
+    """Several lots of examples as one; none are no examples."""
+    if not parts:
+        return empty_examples(0)
     if len(parts) == 1:
         return parts[0]
     return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

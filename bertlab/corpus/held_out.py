@@ -31,16 +31,15 @@ def hold_out(documents: int, fraction: float, seed: int, least: int) -> tuple[Do
     held = 0 if fraction == 0.0 else max(least, round(fraction * documents))
     if documents - held < least:
         parts = "document" if least == 1 else "documents (a random next sentence comes from another document)"
-        advice = (
-            "set data.init_args.validation_fraction: 0 to train on all of them"
-            + (", or data.init_args.sentence_task: sentence_order or none" if least > 1 else "")
-            if held
-            else "set data.init_args.sentence_task: sentence_order or none, which need one document only"
-        )
+        advice = [
+            *(["data.init_args.validation_fraction: 0 to train on all of them"] if held else []),
+            *(["data.init_args.sentence_task: sentence_order or none"] if least > 1 else []),
+        ]
+        both = " and " if documents < least else ", or "
         raise ValueError(
             f"the store has {documents} documents, of which {held} would be held out for validation "
             f"(data.init_args.validation_fraction: {fraction}); training, and validation, need {least} {parts} each: "
-            f"take a larger corpus, or {advice}"
+            f"take a larger corpus, or set {both.join(advice)}"
         )
     is_held = np.zeros(documents, dtype=np.bool_)
     is_held[permuted_range(0, held, max(documents, 1), key_of(seed))] = True

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bertlab.corpus.compiled import compiled
+from bertlab.corpus.compiled import Numbers, compiled
 from bertlab.corpus.random_numbers import Bits, below, chance, draw
 
 MODES = {"token": 0, "whole_word": 1, "span": 2}
@@ -56,13 +56,13 @@ class MaskRules(NamedTuple):
 
 @compiled
 def wanted_masks(tokens: int, rules: MaskRules) -> int:
-    """k of an example of so many tokens, special ones included; halves are rounded to even, as Python does.
+    """The number k of an example of so many tokens, special ones included; halves are rounded to even, as Python does.
 
     >>> rules = MaskRules(TOKEN, 0.15, NO_LIMIT, 0.8, 0.1, 4, 100)
     >>> [wanted_masks(n, rules) for n in (5, 10, 30, 128, 512)]
     [1, 2, 4, 19, 77]
     """
-    return min(rules.limit, max(1, np.int64(np.rint(rules.rate * tokens))))
+    return min(rules.limit, max(1, int(np.rint(rules.rate * tokens))))
 
 
 def count_masks(sizes: npt.NDArray[np.int64], rules: MaskRules) -> npt.NDArray[np.int64]:
@@ -108,14 +108,14 @@ def mask(
 
 @compiled
 def _mask_all(
-    ids: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.uint64],
-    word_starts: npt.NDArray[np.bool_],
+    ids: Numbers,
+    sizes: Numbers,
+    keys: Numbers,
+    word_starts: Numbers,
     rules: MaskRules,
-    places: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int64],
-    scratch: npt.NDArray[np.int64],
+    places: Numbers,
+    labels: Numbers,
+    scratch: Numbers,
 ) -> int:
     first = found = 0
     for row in range(len(sizes)):
@@ -142,12 +142,12 @@ def _mask_all(
 
 @compiled
 def _find_words(
-    ids: npt.NDArray[np.int64],
+    ids: Numbers,
     first: int,
     size: int,
-    word_starts: npt.NDArray[np.bool_],
+    word_starts: Numbers,
     mode: int,
-    begins: npt.NDArray[np.int64],
+    begins: Numbers,
     words: int,
 ) -> int:
     """Append the places where the words of a segment begin; in mode TOKEN each token is a word."""
@@ -159,7 +159,7 @@ def _find_words(
 
 
 @compiled
-def _end(begins: npt.NDArray[np.int64], word: int, ends: tuple[int, int, int, int]) -> int:
+def _end(begins: Numbers, word: int, ends: tuple[int, int, int, int]) -> int:
     """The place after the last piece of a word."""
     in_a, words, end_of_a, end_of_b = ends
     if word + 1 == in_a:
@@ -169,9 +169,9 @@ def _end(begins: npt.NDArray[np.int64], word: int, ends: tuple[int, int, int, in
 
 @compiled
 def _choose(
-    begins: npt.NDArray[np.int64],
-    order: npt.NDArray[np.int64],
-    chosen: npt.NDArray[np.int64],
+    begins: Numbers,
+    order: Numbers,
+    chosen: Numbers,
     ends: tuple[int, int, int, int],
     key: Bits,
     wanted: int,

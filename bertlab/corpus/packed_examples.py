@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertlab.corpus.compiled import compiled
+from bertlab.corpus.compiled import Numbers, compiled
 from bertlab.corpus.pairs import Examples
 
 
@@ -43,13 +43,13 @@ def pack(
 
 @compiled
 def _copy(
-    tokens: npt.NDArray[Any],
-    starts: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
+    tokens: Numbers,
+    starts: Numbers,
+    sizes: Numbers,
     cls_id: int,
     sep_id: int,
-    ids: npt.NDArray[np.int64],
-    types: npt.NDArray[np.int64],
+    ids: Numbers,
+    types: Numbers,
 ) -> None:
     place = 0
     for row in range(len(starts)):

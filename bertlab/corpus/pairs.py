@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bertlab.corpus.compiled import compiled
+from bertlab.corpus.compiled import Numbers, compiled
 from bertlab.corpus.random_numbers import Bits, below, chance, draw, permuted
 
 NONE, NEXT_SENTENCE, SENTENCE_ORDER = 0, 1, 2
@@ -86,13 +86,15 @@ class Examples(NamedTuple):
 def empty_examples(count: int) -> Examples:
     """Room for `count` examples."""
     return Examples(
-        np.zeros((count, 2), dtype=np.int64), np.zeros((count, 2), dtype=np.int64), np.zeros(count, dtype=np.int64)
+        np.zeros((count, 2), dtype=np.int64),
+        np.zeros((count, 2), dtype=np.int64),
+        np.zeros(count, dtype=np.int64),
     )
 
 
 @compiled
 def make_examples(
-    texts: Texts, rules: PairRules, key: Bits, position: int, wanted: int, write: bool, out: Examples
+    texts: Numbers, rules: PairRules, key: Bits, position: int, wanted: int, write: bool, out: Numbers
 ) -> tuple[int, int]:
     """Go through documents in the order that belongs to `key` until `wanted` examples are made, or all documents.
 
@@ -121,7 +123,7 @@ def make_examples(
 
 @compiled
 def _of_document(
-    texts: Texts, rules: PairRules, place: int, key: Bits, made: int, write: bool, out: Examples
+    texts: Numbers, rules: PairRules, place: int, key: Bits, made: int, write: bool, out: Numbers
 ) -> int:
     """Make the examples of one document; returns how many there are then."""
     document = texts.documents[place]
@@ -143,7 +145,9 @@ def _of_document(
             tokens = texts.sentence_starts[end] - texts.sentence_starts[sentence]
             if size > 1 or tokens > 1:
                 if write:
-                    _write_ordered(texts.sentence_starts, sentence, first, end, coin, rules.tokens, own, made, out)
+                    _write_ordered(
+                        texts.sentence_starts, sentence, first, end, coin, rules.tokens, own, made, out
+                    )
                 made += 1
             sentence = end
         else:
@@ -156,7 +160,7 @@ def _of_document(
 
 
 @compiled
-def _end_of_chunk(sentence_starts: npt.NDArray[np.int64], sentence: int, stop: int, target: int) -> int:
+def _end_of_chunk(sentence_starts: Numbers, sentence: int, stop: int, target: int) -> int:
     """The sentence after those that reach the target, or the end of the document."""
     limit = sentence_starts[sentence] + target
     end = sentence + 1
@@ -167,7 +171,7 @@ def _end_of_chunk(sentence_starts: npt.NDArray[np.int64], sentence: int, stop: i
 
 @compiled
 def _write_pair(
-    texts: Texts,
+    texts: Numbers,
     rules: PairRules,
     place: int,
     sentence: int,
@@ -177,7 +181,7 @@ def _write_pair(
     target: int,
     key: Bits,
     row: int,
-    out: Examples,
+    out: Numbers,
 ) -> None:
     """A next sentence pair: A is sentences `sentence` to `first`, B the rest to `end` or random."""
     starts = texts.sentence_starts
@@ -189,12 +193,14 @@ def _write_pair(
         first = begin + below(draw(key, 3), stop - begin)
         end = _end_of_chunk(starts, first, stop, target - a_size)
     out.labels[row] = 1 if is_random else 0
-    _write_truncated(a_start, a_size, starts[first], starts[end] - starts[first], rules.tokens, draw(key, 4), row, out)
+    _write_truncated(
+        a_start, a_size, starts[first], starts[end] - starts[first], rules.tokens, draw(key, 4), row, out
+    )
 
 
 @compiled
 def _write_ordered(
-    starts: npt.NDArray[np.int64],
+    starts: Numbers,
     sentence: int,
     first: int,
     end: int,
@@ -202,7 +208,7 @@ def _write_ordered(
     limit: int,
     key: Bits,
     row: int,
-    out: Examples,
+    out: Numbers,
 ) -> None:
     """A sentence order pair: two neighbouring stretches, swapped or not."""
     begin, stop = starts[sentence], starts[end]
@@ -216,12 +222,12 @@ def _write_ordered(
 
 @compiled
 def _write_truncated(
-    a_start: int, a_size: int, b_start: int, b_size: int, limit: int, key: Bits, row: int, out: Examples
+    a_start: int, a_size: int, b_start: int, b_size: int, limit: int, key: Bits, row: int, out: Numbers
 ) -> None:
     """Take tokens away, one at a time from the longer side (B, if they are equal), at its front or back."""
     taken = 0
     while a_size + b_size > limit:
-        front = np.int64(draw(key, taken) >> np.uint64(63))
+        front = int(np.int64(draw(key, taken) >> np.uint64(63)))
         taken += 1
         if a_size > b_size:
             a_size -= 1
@@ -235,7 +241,13 @@ def _write_truncated(
 
 @compiled
 def _contiguous(
-    starts: npt.NDArray[np.int64], sentence: int, stop: int, target: int, made: int, write: bool, out: Examples
+    starts: Numbers,
+    sentence: int,
+    stop: int,
+    target: int,
+    made: int,
+    write: bool,
+    out: Numbers,
 ) -> int:
     """Whole sentences up to the target; one that is longer is cut at it and goes on in the next example."""
     at = starts[sentence]

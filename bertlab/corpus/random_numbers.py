@@ -19,7 +19,7 @@ _ONE = np.uint64(1)
 
 
 @compiled
-def draw(key: Bits, number: int) -> Bits:
+def draw(key: Bits, number: int | Bits) -> Bits:
     """64 random bits: number `number` (0 or more) of the sequence that belongs to `key`; a key in its turn."""
     value = key + (np.uint64(number) + _ONE) * _GOLDEN
     value = (value ^ (value >> np.uint64(30))) * _MIX_1
@@ -36,7 +36,7 @@ def chance(bits: Bits) -> float:
 @compiled
 def below(bits: Bits, count: int) -> int:
     """A whole number in [0, count), count at most 2^31; no value is likelier than another by more than 2^-22."""
-    return np.int64(chance(bits) * count)
+    return int(chance(bits) * count)
 
 
 @compiled
@@ -54,10 +54,10 @@ def permuted(position: int, count: int, key: Bits) -> int:
     while True:
         left, right = value >> half, value & mask
         for turn in range(4):
-            left, right = right, left ^ (draw(key + np.uint64(turn), np.int64(right)) & mask)
+            left, right = right, left ^ (draw(key + np.uint64(turn), right) & mask)
         value = (left << half) | right
         if value < np.uint64(count):
-            return np.int64(value)
+            return int(np.int64(value))
 
 
 @compiled

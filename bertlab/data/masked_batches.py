@@ -36,7 +36,9 @@ class MaskedBatches:
     rules: MaskRules
     word_starts: npt.NDArray[np.bool_]
 
-    def make(self, examples: Examples, keys: npt.NDArray[np.uint64], index: npt.NDArray[np.int64]) -> PretrainingBatch:
+    def make(
+        self, examples: Examples, keys: npt.NDArray[np.uint64], index: npt.NDArray[np.int64]
+    ) -> PretrainingBatch:
         """The batch of these examples, in their order, as a whole optimizer step."""
         ids, types = pack(read_only(self.store.tokens), examples, self.cls_id, self.sep_id)
         places, labels = mask(ids, examples.sizes, keys, read_only(self.word_starts), self.rules)

@@ -144,12 +144,12 @@ class PretrainingData(LightningDataModule):
         train, held = hold_out(count, self.validation_fraction, self.split_seed, least)
         return {"train": train, "validation": held}
 
-    @property
+    @cached_property
     def examples_per_epoch(self) -> int:
         """Examples of the first pass over the training documents at the first phase's length; later ones differ."""
         return self.training_examples.stream(0).examples_per_epoch()
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of what the trainer calls an epoch."""
         return max(1, round(self.examples_per_epoch / self._sizes[0]))
@@ -161,7 +161,11 @@ class PretrainingData(LightningDataModule):
         """
         starts = self._word_starts
         return count_words(
-            self.store.tokens, self.store.sentence_starts, self.store.document_starts, self.documents[split], starts
+            self.store.tokens,
+            self.store.sentence_starts,
+            self.store.document_starts,
+            self.documents[split],
+            starts,
         )
 
     @cached_property
@@ -241,7 +245,9 @@ class PretrainingData(LightningDataModule):
                 raise
             return None
 
-    def _batches(self, mode: int, rate: float, limit: int, mask_share: float, random_share: float) -> MaskedBatches:
+    def _batches(
+        self, mode: int, rate: float, limit: int, mask_share: float, random_share: float
+    ) -> MaskedBatches:
         ids = {name: getattr(self.tokenizer, f"{name}_token_id") for name in ("cls", "sep", "mask")}
         missing = [name for name, number in ids.items() if number is None]
         if missing:
@@ -275,7 +281,10 @@ class PretrainingData(LightningDataModule):
     def _check_positions(self) -> None:
         encoder = getattr(self.trainer and self.trainer.lightning_module, "encoder", None)
         limit = getattr(encoder, "max_length", None)
-        lengths = {"phases": max(phase.length for phase in self.phases), "validation_length": self.validation_length}
+        lengths = {
+            "phases": max(phase.length for phase in self.phases),
+            "validation_length": self.validation_length,
+        }
         for key, length in lengths.items():
             if limit is not None and length > limit:
                 raise ValueError(

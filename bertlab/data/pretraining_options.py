@@ -27,7 +27,13 @@ def check_options(data: Any) -> None:
     _check(data, "validation_fraction", "a share in [0, 1)", 0.0 <= data.validation_fraction < 1.0)
     _check(data, "batch_warmup_fraction", "a share in [0, 1]", 0.0 <= data.batch_warmup_fraction <= 1.0)
     _check(data, "validation_length", "at least 8 tokens", data.validation_length >= 8)
-    for key in ("batch_size", "batch_tokens", "batch_warmup_start", "max_predictions", "max_validation_examples"):
+    for key in (
+        "batch_size",
+        "batch_tokens",
+        "batch_warmup_start",
+        "max_predictions",
+        "max_validation_examples",
+    ):
         value = getattr(data, key)
         _check(data, key, "a positive number, or null", value is None or value > 0)
     if data.batch_size is None and data.batch_tokens is None:
@@ -49,4 +55,6 @@ def _check_among(data: Any, key: str, accepted: Any) -> None:
 
 def _check(data: Any, key: str, accepted: str, is_right: bool) -> None:
     if not is_right:
-        raise ValueError(f"data.init_args.{key}: {getattr(data, key)!r} is not accepted. Accepted: {accepted}")
+        raise ValueError(
+            f"data.init_args.{key}: {getattr(data, key)!r} is not accepted. Accepted: {accepted}"
+        )

@@ -23,7 +23,9 @@ class StreamPosition:
     def __init__(self, schedule: Callable[[int], StepSchedule]) -> None:
         self._make = schedule
         self._schedule: StepSchedule | None = None
-        self._resumed: int | None = None  # samples that the checkpoint says; until the trainer is restored too
+        self._resumed: int | None = (
+            None  # samples that the checkpoint says; until the trainer is restored too
+        )
         self._shift = 0  # samples taken beyond those of the schedule
 
     def schedule(self, trainer: Trainer) -> StepSchedule:
@@ -32,7 +34,7 @@ class StreamPosition:
         Raises:
             ValueError: the trainer has no end.
         """
-        total = _total_steps(trainer)
+        total = max(_total_steps(trainer), trainer.global_step)  # a finished run may be given an earlier end
         if self._schedule is None or self._schedule.total_steps != total:
             self._schedule = self._make(total)
         return self._schedule
@@ -50,9 +52,9 @@ class StreamPosition:
             step = min(trainer.global_step, schedule.total_steps - 1)
             if self._shift and schedule.step(step).stream > 0:
                 raise ValueError(
-                    f"The checkpoint has consumed {self._resumed} samples in {trainer.global_step} optimizer steps, with "
-                    f"phases, batch_size and trainer.max_steps as they are now it would be {planned}. They may change "
-                    "during the first length of sequences only: set them as they were."
+                    f"The checkpoint has consumed {self._resumed} samples in {trainer.global_step} optimizer steps; "
+                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned}. They "
+                    "may change during the first length of sequences only: set them as they were."
                 )
             self._resumed = None
         return planned + self._shift

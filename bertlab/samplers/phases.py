@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ def streams_of(phases: Sequence[Phase]) -> list[int]:
     [0, 0, 1]
     """
     streams = [0]
-    for before, phase in zip(phases, phases[1:], strict=False):
+    for before, phase in pairwise(phases):
         streams.append(streams[-1] + (phase.length != before.length))
     return streams
 

@@ -9,9 +9,13 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
+from bertlab.data.pretraining import PretrainingData
 from bertlab.data.text_classification import TextClassificationData
+from tests.corpus.small_corpus import write_store
 
-FRAGMENTS = sorted((Path(__file__).parents[2] / "configs" / "data").rglob("*.yaml"))
+ALL = sorted((Path(__file__).parents[2] / "configs" / "data").rglob("*.yaml"))
+PRETRAINING = [path for path in ALL if path.stem.startswith("pretraining")]
+FRAGMENTS = [path for path in ALL if path not in PRETRAINING]
 
 
 def of_fragment(path: Path, **more: Any) -> TextClassificationData:
@@ -31,6 +35,23 @@ def test_fragment(path: Path) -> None:
     data = of_fragment(path, tokenizer="unused")
     columns = data.text_source.columns
     assert (data.text_source.source, columns.text) == (given["source"], given.get("text_column", "text"))
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+def test_pretraining_fragment(path: Path, tmp_path: Path) -> None:
+    """Each gives training and validation batches, of another store of the same kind."""
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    fragment = yaml.safe_load(text)
+    assert fragment["init_args"].pop("store").startswith("corpora/")
+    fragment["init_args"]["store"] = str(write_store(tmp_path / "store", documents=60))
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(PretrainingData, "data")
+    data = parser.instantiate_classes(parser.parse_object({"data": fragment})).data
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batch = next(iter(loader))
+        assert (batch.lengths.max() <= data.phases[0].length, batch.step_masked > 0) == (True, True)
 
 
 @pytest.mark.packaged

@@ -1,0 +1,153 @@
+"""A pretraining run that is stopped anywhere and resumed sees the same samples as one never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from bertlab.data.pretraining import PretrainingData
+from bertlab.interfaces import PretrainingBatch
+from bertlab.samplers.phases import Phase
+from tests.corpus.small_corpus import write_store
+from tests.ranks import on_two_ranks
+
+SCHEDULE: dict[str, Any] = {
+    "phases": [Phase(32, 0.5), Phase(32, 0.2, 6), Phase(64, 0.3)],
+    "batch_warmup_fraction": 0.3,
+    "batch_warmup_start": 4,
+}
+
+
+class Model(LightningModule):
+    """Takes steps; keeps what it saw, masks and all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: list[tuple[Any, ...]] = []
+
+    def training_step(self, batch: PretrainingBatch, batch_idx: int) -> torch.Tensor:
+        rows = batch.input_ids.split(batch.lengths.tolist())
+        for number, ids in zip(batch.index.tolist(), rows, strict=True):
+            self.seen.append((self.global_step, number, batch.step_masked, *ids.tolist()))
+        return self.layer(batch.lengths.float().unsqueeze(1)).mean()
+
+    def validation_step(self, batch: PretrainingBatch, batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert (
+            self.trainer.estimated_stepping_batches > 0
+        )  # before the checkpoint is restored (Lightning #20550)
+        return torch.optim.SGD(self.parameters(), lr=1e-6)
+
+
+class StopAfter(Callback):
+    """Raises at an optimizer step: what a kill leaves behind are the checkpoints before it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def fit(
+    folder: Path,
+    store: str,
+    accumulate: int = 1,
+    workers: int = 0,
+    resume: str | None = None,
+    stop: int | None = None,
+    limits: dict[str, Any] | None = None,
+    devices: int = 1,
+    **options: Any,
+) -> list[tuple[Any, ...]]:
+    options = {"batch_size": 10, "phases": [Phase(32)], "validation_fraction": 0.1, "seed": 3} | options
+    data = PretrainingData(store, num_workers=workers, **options)
+    saver = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        accumulate_grad_batches=accumulate,
+        callbacks=[saver, StopAfter(stop)] if stop else [saver] if devices > 1 else [],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=stop is not None or devices > 1,
+        num_sanity_val_steps=0,
+        **(limits or {"max_steps": 12}),
+    )
+    model = Model()
+    try:
+        trainer.fit(model, data, ckpt_path=resume)
+    except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        assert stop
+    return model.seen
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_store(tmp_path_factory.mktemp("store") / "tiny", documents=12))
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "workers", "options", "limits"),
+    [
+        (1, 0, {}, {"max_steps": 12}),
+        (2, 0, {}, {"max_epochs": 2, "limit_train_batches": 12}),
+        (2, 2, SCHEDULE, {"max_steps": 12}),
+        (1, 0, SCHEDULE, {"max_epochs": 4, "limit_train_batches": 3}),
+    ],
+    ids=["plain", "accumulated", "workers and schedule", "schedule over epochs"],
+)
+def test_resumed_is_uninterrupted(
+    tmp_path: Path, store: str, accumulate: int, workers: int, options: Any, limits: Any
+) -> None:
+    whole = fit(tmp_path, store, accumulate, workers, limits=limits, **options)
+    assert max(step for step, *_ in whole) == 11
+    assert len({number for _, number, *_ in whole}) == len(whole)
+    for stop in (3, 6, 10) if workers == 0 else (5,):  # 3 and 6 are ends of epochs of some
+        folder = tmp_path / str(stop)
+        first = fit(folder, store, accumulate, 0, stop=stop + 1, limits=limits, **options)
+        checkpoint = str(folder / f"step={stop}.ckpt")
+        second = fit(folder, store, accumulate, workers, resume=checkpoint, limits=limits, **options)
+        assert [seen for seen in first if seen[0] < stop] + second == whole
+
+
+def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: Path, store: str) -> None:
+    fit(tmp_path, store, stop=6, limits={"max_steps": 40})
+    checkpoint = tmp_path / "step=5.ckpt"
+    state = torch.load(checkpoint, weights_only=False)["PretrainingData"]
+    assert state == {"samples": 50}
+    second = fit(tmp_path, store, resume=str(checkpoint), batch_size=7, limits={"max_steps": 8})
+    assert sorted(number for _, number, *_ in second) == list(range(50, 71))
+    phases = [Phase(32, 0.25), Phase(64, 0.75)]
+    with pytest.raises(ValueError, match=r"has consumed 50 samples in 5 optimizer steps; .* would be 35"):
+        fit(tmp_path, store, resume=str(checkpoint), batch_size=7, phases=phases, limits={"max_steps": 12})
+
+
+def test_a_checkpoint_from_the_middle_of_an_accumulation_is_refused(tmp_path: Path, store: str) -> None:
+    fit(tmp_path, store, stop=3)
+    with pytest.raises(ValueError, match=r"after 1 micro-batches .* accumulate_grad_batches 2"):
+        fit(tmp_path, store, accumulate=2, resume=str(tmp_path / "step=1.ckpt"))
+
+
+def test_two_ranks_then_one(tmp_path: Path, store: str) -> None:
+    folder = tmp_path / "two"
+    ranks = on_two_ranks(fit, tmp_path, folder, store, 1, 0, None, None, {"max_steps": 12}, 2)
+    one = fit(tmp_path, store)
+    assert sorted(ranks[0] + ranks[1]) == sorted(one)
+    assert not set(ranks[0]) & set(ranks[1])
+    for step, accumulate in ((5, 1), (6, 2)):  # as many micro-batches, or twice as many of the same size
+        resumed = fit(tmp_path, store, accumulate, resume=str(folder / f"step={step}.ckpt"))
+        assert sorted(resumed) == sorted(seen for seen in one if seen[0] >= step)
