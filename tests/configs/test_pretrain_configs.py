@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from bertlab.cli import main
-from tests.configs.conftest import WORDS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
+WORDS = ["the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now", "win", "oil", "wheat"]
 SMALL = {"vocab_size": 512, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.fixture
-def store(in_tmp: Path, tiny_bert: str) -> str:
+def tiny_store(in_tmp: Path, tiny_bert: str) -> str:
     """Sixty documents of six sentences in the vocabulary of the tiny BERT."""
     documents = [
         "\n".join(" ".join(WORDS[(d * 7 + s * 3 + w) % len(WORDS)] for w in range(9)) for s in range(6))
@@ -30,7 +30,7 @@ def store(in_tmp: Path, tiny_bert: str) -> str:
         ],
         "vocabulary": {
             "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
-            "init_args": {"source": tiny_bert, "lowercase": None},
+            "init_args": {"source": tiny_bert},
         },
     }
     (in_tmp / "corpus.yaml").write_text(yaml.safe_dump(corpus))
@@ -39,7 +39,7 @@ def store(in_tmp: Path, tiny_bert: str) -> str:
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.name)
-def test_runs_two_steps(path: Path, store: str, tiny_bert: str, in_tmp: Path) -> None:
+def test_runs_two_steps(path: Path, tiny_store: str, tiny_bert: str, in_tmp: Path) -> None:
     encoder = yaml.safe_load(path.read_text())["model"]["init_args"]["encoder"]
     if isinstance(encoder, dict):
         flags = [f"--model.encoder.init_args.config={SMALL}"]
@@ -51,7 +51,7 @@ def test_runs_two_steps(path: Path, store: str, tiny_bert: str, in_tmp: Path) ->
             "--config",
             str(path),
             *flags,
-            f"--data.init_args.store={store}",
+            f"--data.init_args.store={tiny_store}",
             "--data.init_args.batch_size=8",
             "--data.init_args.validation_fraction=0.1",
             "--trainer.accelerator=cpu",
