@@ -27,11 +27,10 @@ def encoder_of(path: Path) -> dict[str, object]:
     return yaml.safe_load((path.parent / named).read_text()) if isinstance(named, str) else named
 
 
-FROM_SCRATCH = [
-    path
-    for path in sorted(CONFIGS.glob("pretrain/**/*.yaml"))
-    if encoder_of(path)["class_path"] == FROM_CONFIG
-]
+PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
+FROM_SCRATCH = [path for path in PRETRAIN if encoder_of(path)["class_path"] == FROM_CONFIG]
+FROM_CHECKPOINT = [path for path in PRETRAIN if path not in FROM_SCRATCH]
+WORDS = ["the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now", "win", "oil", "wheat"]
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +57,50 @@ def test_trains_two_steps(path: Path, store: Path, in_tmp: Path) -> None:
     run = in_tmp / "runs" / path.stem / "0"
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert "val/loss" in (run / "metrics.csv").read_text()
+
+
+@pytest.fixture
+def tiny_store(in_tmp: Path, tiny_bert: str) -> str:
+    """Sixty documents of six sentences in the vocabulary of the tiny BERT."""
+    documents = [
+        "\n".join(" ".join(WORDS[(d * 7 + s * 3 + w) % len(WORDS)] for w in range(9)) for s in range(6))
+        for d in range(60)
+    ]
+    (in_tmp / "prose.txt").write_text("\n\n".join(documents) + "\n")
+    corpus = {
+        "name": "tiny",
+        "documents": [
+            {"class_path": "bertlab.corpus.readers.GoogleFormat", "init_args": {"path": "prose.txt"}}
+        ],
+        "vocabulary": {
+            "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
+            "init_args": {"source": tiny_bert},
+        },
+    }
+    (in_tmp / "corpus.yaml").write_text(yaml.safe_dump(corpus))
+    main(["corpus", "--config", "corpus.yaml"])
+    return str(in_tmp / "corpora" / "tiny")
+
+
+@pytest.mark.parametrize("path", FROM_CHECKPOINT, ids=lambda path: path.stem)
+def test_goes_on_from_a_checkpoint_for_two_steps(
+    path: Path, tiny_store: str, tiny_bert: str, in_tmp: Path
+) -> None:
+    main(
+        [
+            "fit",
+            "--config",
+            str(path),
+            f"--model.encoder.init_args.source={tiny_bert}",
+            f"--data.init_args.store={tiny_store}",
+            "--data.init_args.batch_size=8",
+            "--data.init_args.validation_fraction=0.1",
+            "--trainer.accelerator=cpu",
+            "--trainer.max_epochs=1",
+            "--trainer.limit_train_batches=2",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_model_summary=false",
+            "--wandb.mode=disabled",
+        ]
+    )
+    assert (in_tmp / "runs" / path.stem / "0" / "checkpoints" / "best.ckpt").exists()

@@ -6,6 +6,7 @@ import csv
 import random
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from transformers import AutoTokenizer, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
@@ -105,6 +106,7 @@ def metrics(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_from_raw_text_to_a_tuned_model(tmp_path: Path) -> None:
     write_prose(tmp_path / "prose.txt")
     write_texts(tmp_path / "texts.csv")
