@@ -106,6 +106,7 @@ class Cleaner:
         self.min_characters, self.min_words = min_characters, min_words
         self.languages = None if languages is None else frozenset(languages)
         self.min_language_confidence = min_language_confidence
+        self.personal_data, self.phone_regions = personal_data, tuple(phone_regions)
         self._identify = None if languages is None else LanguageIdentifier()
         self._replace = PersonalData(personal_data, phone_regions) if personal_data else None
 
@@ -114,6 +115,8 @@ class Cleaner:
         if _is_binary(text):
             return Rejection.BINARY
         text = self._settle(text)
+        if self._replace is not None:
+            text = self._replace(text)
         return self._reject(text) or text
 
     def _reject(self, text: str) -> Rejection | None:
@@ -132,8 +135,7 @@ class Cleaner:
     def _settle(self, text: str) -> str:
         for _ in range(_MAX_ROUNDS):
             repaired = self._repair(text)
-            tidied = _tidy(repaired)
-            text = tidied if self._replace is None else self._replace(tidied)
+            text = _tidy(repaired)
             if text == repaired:
                 break
         return text

@@ -14,6 +14,10 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 # A line longer than this goes to the splitter in parts, which bounds its memory and time.
 _PART_CHARACTERS = 100_000
+# Above this a sentence with quotation marks or brackets is likelier to be several than one.
+_LONG_CHARACTERS = 300
+_OPENING = re.compile(r"""(?<!\S)["'“”‘’„‟«»()\[\]]""")
+_CLOSING = re.compile(r"""(?<=\S)["'“‘’„‟«»()\[\]]""")
 
 
 class SentenceSplitter:
@@ -22,7 +26,9 @@ class SentenceSplitter:
     `sentencex` is a rule-based splitter in Rust, with the abbreviations and rules of about 300 languages. It was
     taken before nupunkt, BlingFire, syntok and pySBD: it is released often, the fastest of them by far, and the
     only one that is right on German dates and on Chinese and Japanese (figures in experiments/corpus_cleaning).
-    It does not divide what stands inside a pair of quotation marks or brackets.
+    It does not divide what stands inside a pair of quotation marks or brackets, and where one is missing, or a
+    quotation is a speech, it would join sentences without end: one of more than 300 characters is divided
+    again, regardless of quotation marks and brackets.
 
     A line break ends a sentence where `mode` is `text`, as a headline or a list item does not end in a full stop.
     No sentence is empty, has white space at its ends, or is longer than `max_characters`; a longer one, as text
@@ -71,7 +77,17 @@ class SentenceSplitter:
         # The library speaks UTF-8, which has no lone surrogates.
         line = line.encode("utf-8", "replace").decode()
         for part in cut(line, _PART_CHARACTERS):
-            yield from sentencex.segment(self.language, part)
+            for sentence in sentencex.segment(self.language, part):
+                yield from self._divide_again(sentence) if len(sentence) > _LONG_CHARACTERS else (sentence,)
+
+    def _divide_again(self, sentence: str) -> Iterator[str]:
+        # In their place stand signs that the splitter does not pair: one that may begin a sentence, and one that it
+        # takes along with the full stop before it.
+        unpaired = _CLOSING.sub("”", _OPENING.sub("*", sentence))
+        start = 0
+        for part in sentencex.segment(self.language, unpaired):
+            yield sentence[start : start + len(part)]
+            start += len(part)
 
 
 def cut(text: str, max_characters: int) -> Iterator[str]:
