@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, cast, get_args
 
 import sentencex
 
 Mode = Literal["text", "wrapped", "lines"]
+
+# A compiled module, of which a type checker knows no names.
+_segment: Callable[[str, str], list[str]] = cast(Any, sentencex).segment
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -77,7 +80,7 @@ class SentenceSplitter:
         # The library speaks UTF-8, which has no lone surrogates.
         line = line.encode("utf-8", "replace").decode()
         for part in cut(line, _PART_CHARACTERS):
-            for sentence in sentencex.segment(self.language, part):
+            for sentence in _segment(self.language, part):
                 yield from self._divide_again(sentence) if len(sentence) > _LONG_CHARACTERS else (sentence,)
 
     def _divide_again(self, sentence: str) -> Iterator[str]:
@@ -85,7 +88,7 @@ class SentenceSplitter:
         # takes along with the full stop before it.
         unpaired = _CLOSING.sub("”", _OPENING.sub("*", sentence))
         start = 0
-        for part in sentencex.segment(self.language, unpaired):
+        for part in _segment(self.language, unpaired):
             yield sentence[start : start + len(part)]
             start += len(part)
 
@@ -96,18 +99,16 @@ def cut(text: str, max_characters: int) -> Iterator[str]:
     >>> list(cut("one two three", 8)), list(cut("unseparated", 8))
     (['one two', 'three'], ['unsepara', 'ted'])
     """
-    start, end = 0, len(text)
-    while end - start > max_characters:
-        stop = start + max_characters
+    text = text.strip()
+    start = 0
+    while len(text) - start > max_characters:
         # The cut may stand right after the last character that still fits, so one more is looked at.
-        while stop > start and not text[stop].isspace():
-            stop -= 1
-        if stop == start:
-            stop = start + max_characters
-        if part := text[start:stop].strip():
-            yield part
-        start = stop
-        while start < end and text[start].isspace():
+        window = text[start : start + max_characters + 1]
+        head = window if window[-1].isspace() else window.removesuffix(window.rsplit(None, 1)[-1])
+        head = head.rstrip() or window[:max_characters]
+        yield head
+        start += len(head)
+        while text[start].isspace():
             start += 1
-    if part := text[start:].strip():
-        yield part
+    if start < len(text):
+        yield text[start:]
