@@ -54,10 +54,10 @@ class Cleaner:
     r"""One raw document into clean text, or into the reason why it is left out: `cleaner(text)`.
 
     In this order: a document of which more than a twentieth is control characters, U+FFFD or lone surrogates is
-    `binary`; encoding that was decoded wrongly (`schÃ¶n` → `schön`), HTML entities and ligatures are
-    repaired by `ftfy` (Speer 2019, doi:10.5281/zenodo.2591652); Unicode is normalised; line ends become `\n`, invisible characters go, each run of
-    white space becomes one space, and more than one blank line becomes one; personal data is replaced; then length
-    and language decide. Line breaks stay, for they divide sentences.
+    `binary`; encoding that was decoded wrongly (`schÃ¶n` → `schön`), HTML entities and ligatures are repaired by
+    `ftfy` (Speer 2019, doi:10.5281/zenodo.2591652); Unicode is normalised; line ends become `\n`, invisible
+    characters go, each run of white space becomes one space, and more than one blank line becomes one; personal data
+    is replaced; then length and language decide. Line breaks stay, for they divide sentences.
 
     Cleaning what is clean changes nothing. Deterministic, without state, and picklable: processes can share it.
 

@@ -6,13 +6,13 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 EXTRA = "bertlab[corpus]"
 
 Kind = Literal["email", "iban", "card", "ip", "phone"]
 # In this order they are looked for: a card number could hold what looks like a phone number.
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("email", "iban", "card", "ip", "phone")
 _LIBRARIES: dict[Kind, tuple[str, str]] = {
     "iban": ("stdnum", "python-stdnum"),
     "card": ("stdnum", "python-stdnum"),
@@ -101,7 +101,7 @@ class PersonalData:
         for name, given in (("kinds", kinds), ("placeholders", placeholders or {})):
             if unknown := sorted(set(given) - set(KINDS)):
                 raise ValueError(f"{name}: {unknown[0]!r} is not one of {', '.join(KINDS)}.")
-        self.kinds = tuple(kind for kind in KINDS if kind in kinds)
+        self.kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in kinds)
         self.phone_regions = tuple(phone_regions)
         self.placeholders: dict[Kind, str] = {kind: kind for kind in KINDS} | dict(placeholders or {})
         for kind in self.kinds:
