@@ -14,8 +14,9 @@ from bertlab.corpus.language import LanguageIdentifier
 from bertlab.corpus.personal_data import Kind, PersonalData
 from bertlab.corpus.words import has_words
 
-# Old and odd line ends: carriage return, vertical tab, form feed, next line, line and paragraph separator.
-_LINE_ENDS = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
+# Old and odd line ends: carriage return, vertical tab, form feed, line and paragraph separator, and next line (U+0085),
+# which in web text is a Windows ellipsis: `ftfy` sees it first.
+_LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
 # Controls, soft hyphens, zero-width spaces, byte order marks, directional marks and lone surrogates carry no text. The
 # zero-width joiners (U+200C, U+200D) do, in Persian, in Indic scripts and in emoji.
 _INVISIBLE = re.compile(
@@ -25,7 +26,7 @@ _INVISIBLE = re.compile(
 _SPACES = re.compile(r"[^\S\n]+")
 _AROUND_LINE_END = re.compile(r" ?\n ?")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
+_BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd\ud800-\udfff]")
 _MAX_BINARY_FRACTION = 0.05
 # Repairs lay bare what the next round repairs; real text is settled after one or two.
 _MAX_ROUNDS = 8
@@ -52,11 +53,11 @@ class Rejection(Enum):
 class Cleaner:
     r"""One raw document into clean text, or into the reason why it is left out: `cleaner(text)`.
 
-    In this order: a document of which more than a twentieth is control characters or U+FFFD is `binary`; encoding
-    that was decoded wrongly (`schÃ¶n` → `schön`), HTML entities and ligatures are repaired by `ftfy` (Speer 2019,
-    doi:10.5281/zenodo.2591652); Unicode is normalised; line ends become `\n`, invisible characters go, each run of
-    white space becomes one space, and more than one blank line becomes one; personal data is replaced; then length
-    and language decide. Line breaks stay, for they divide sentences.
+    In this order: a document of which more than a twentieth is control characters, U+FFFD or lone surrogates is
+    `binary`; encoding that was decoded wrongly (`schÃ¶n` → `schön`), HTML entities and ligatures are repaired by
+    `ftfy` (Speer 2019, doi:10.5281/zenodo.2591652); Unicode is normalised; line ends become `\n`, invisible
+    characters go, each run of white space becomes one space, and more than one blank line becomes one; personal data
+    is replaced; then length and language decide. Line breaks stay, for they divide sentences.
 
     Cleaning what is clean changes nothing. Deterministic, without state, and picklable: processes can share it.
 
@@ -115,11 +116,15 @@ class Cleaner:
         if _is_binary(text):
             return Rejection.BINARY
         text = self._settle(text)
+        if self._replace is not None:
+            text = self._replace(text)
         return self._reject(text) or text
 
     def _reject(self, text: str) -> Rejection | None:
         if not text:
             return Rejection.EMPTY
+        if _is_binary(text):  # white space had thinned it
+            return Rejection.BINARY
         if len(text) < self.min_characters:
             return Rejection.TOO_SHORT
         if not has_words(text, self.min_words):
@@ -132,9 +137,8 @@ class Cleaner:
 
     def _settle(self, text: str) -> str:
         for _ in range(_MAX_ROUNDS):
-            repaired = self._repair(text)
-            tidied = _tidy(repaired)
-            text = tidied if self._replace is None else self._replace(tidied)
+            repaired = self._repair(_LINE_ENDS.sub("\n", text))
+            text = _tidy(repaired)
             if text == repaired:
                 break
         return text
@@ -147,7 +151,7 @@ class Cleaner:
 
 
 def _tidy(text: str) -> str:
-    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
+    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text).replace("\x85", "\n"))
     text = _AROUND_LINE_END.sub("\n", _SPACES.sub(" ", text))
     return _BLANK_LINES.sub("\n\n", text).strip()
 

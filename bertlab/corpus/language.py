@@ -36,7 +36,7 @@ class LanguageIdentifier:
         ModuleNotFoundError: the library is missing.
     """
 
-    def __init__(self, max_characters: int = 2000) -> None:
+    def __init__(self, max_characters: int = 1000) -> None:
         if max_characters < 1:
             raise ValueError(f"max_characters: {max_characters} is not a positive number.")
         self.max_characters = max_characters

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, cast, get_args
 
 import sentencex
 
 Mode = Literal["text", "wrapped", "lines"]
 
+# A compiled module, of which a type checker knows no names.
+_segment: Callable[[str, str], list[str]] = cast(Any, sentencex).segment
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 # A line longer than this goes to the splitter in parts, which bounds its memory and time.
 _PART_CHARACTERS = 100_000
+# Above this a sentence with quotation marks or brackets is likelier to be several than one.
+_LONG_CHARACTERS = 300
+_OPENING = re.compile(r"""(?<!\S)["'“”‘’„‟«»()\[\]]""")
+_CLOSING = re.compile(r"""(?<=\S)["'“‘’„‟«»()\[\]]""")
 
 
 class SentenceSplitter:
@@ -22,7 +29,9 @@ class SentenceSplitter:
     `sentencex` is a rule-based splitter in Rust, with the abbreviations and rules of about 300 languages. It was
     taken before nupunkt, BlingFire, syntok and pySBD: it is released often, the fastest of them by far, and the
     only one that is right on German dates and on Chinese and Japanese (figures in experiments/corpus_cleaning).
-    It does not divide what stands inside a pair of quotation marks or brackets.
+    It does not divide what stands inside a pair of quotation marks or brackets, and where one is missing, or a
+    quotation is a speech, it would join sentences without end: one of more than 300 characters is divided
+    again, regardless of quotation marks and brackets.
 
     A line break ends a sentence where `mode` is `text`, as a headline or a list item does not end in a full stop.
     No sentence is empty, has white space at its ends, or is longer than `max_characters`; a longer one, as text
@@ -71,7 +80,17 @@ class SentenceSplitter:
         # The library speaks UTF-8, which has no lone surrogates.
         line = line.encode("utf-8", "replace").decode()
         for part in cut(line, _PART_CHARACTERS):
-            yield from sentencex.segment(self.language, part)
+            for sentence in _segment(self.language, part):
+                yield from self._divide_again(sentence) if len(sentence) > _LONG_CHARACTERS else (sentence,)
+
+    def _divide_again(self, sentence: str) -> Iterator[str]:
+        # In their place stand signs that the splitter does not pair: one that may begin a sentence, and one that it
+        # takes along with the full stop before it.
+        unpaired = _CLOSING.sub("”", _OPENING.sub("*", sentence))
+        start = 0
+        for part in _segment(self.language, unpaired):
+            yield sentence[start : start + len(part)]
+            start += len(part)
 
 
 def cut(text: str, max_characters: int) -> Iterator[str]:
@@ -80,18 +99,16 @@ def cut(text: str, max_characters: int) -> Iterator[str]:
     >>> list(cut("one two three", 8)), list(cut("unseparated", 8))
     (['one two', 'three'], ['unsepara', 'ted'])
     """
-    start, end = 0, len(text)
-    while end - start > max_characters:
-        stop = start + max_characters
+    text = text.strip()
+    start = 0
+    while len(text) - start > max_characters:
         # The cut may stand right after the last character that still fits, so one more is looked at.
-        while stop > start and not text[stop].isspace():
-            stop -= 1
-        if stop == start:
-            stop = start + max_characters
-        if part := text[start:stop].strip():
-            yield part
-        start = stop
-        while start < end and text[start].isspace():
+        window = text[start : start + max_characters + 1]
+        head = window if window[-1].isspace() else window.removesuffix(window.rsplit(None, 1)[-1])
+        head = head.rstrip() or window[:max_characters]
+        yield head
+        start += len(head)
+        while text[start].isspace():
             start += 1
-    if part := text[start:].strip():
-        yield part
+    if start < len(text):
+        yield text[start:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, cast
 
 import numpy as np
 import rensa
@@ -11,6 +12,8 @@ from bertlab.corpus.words import words
 
 EXACT_BYTES = 16
 _SEED = 42
+# A compiled module, of which a type checker knows no names.
+_MinHash = cast(Any, rensa).RMinHash
 
 
 class TextSignature:
@@ -47,29 +50,21 @@ class TextSignature:
 
     def __call__(self, text: str) -> bytes:
         """The signature of `text`, `size` bytes."""
+        # UTF-8 has no lone surrogates: they become question marks.
+        text = text.encode("utf-8", "replace").decode()
         parts = words(text.casefold())
         # A text of signs alone has no words: it is equal to the same signs only.
-        normalised = " ".join(parts) if parts else " ".join(text.split())
-        encoded = normalised.encode("utf-8", "replace")
-        exact = hashlib.blake2b(encoded, digest_size=EXACT_BYTES).digest()
+        normalised = " ".join(parts or text.split())
+        exact = hashlib.blake2b(normalised.encode(), digest_size=EXACT_BYTES).digest()
         if not self.permutations:
             return exact
-        sketch = rensa.RMinHash(num_perm=self.permutations, seed=_SEED)
+        sketch = _MinHash(num_perm=self.permutations, seed=_SEED)
         sketch.update(self._ngrams(parts) if parts else [normalised])
         return exact + np.array(sketch.digest(), dtype="<u4").tobytes()
 
     def _ngrams(self, parts: list[str]) -> list[str]:
-        # Of 1,000 words the last n-gram begins at word 1,000 − n.
-        parts = (
-            [part.encode("utf-8", "replace").decode() for part in parts] if _has_surrogate(parts) else parts
-        )
-        return [" ".join(parts[at : at + self.ngram]) for at in range(max(1, len(parts) - self.ngram + 1))]
-
-
-def _has_surrogate(parts: list[str]) -> bool:
-    return any(
-        "\ud800" <= character <= "\udfff" for part in parts if not part.isascii() for character in part
-    )
+        last = max(0, len(parts) - self.ngram)
+        return [" ".join(parts[at : at + self.ngram]) for at in range(last + 1)]
 
 
 def similarity(first: bytes, second: bytes) -> float:
