@@ -4,7 +4,7 @@ BIN := .venv/bin
 # bfloat16 where the CPU computes in it; elsewhere it would be emulated, and slow.
 CPU := $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo cpu_bf16 || echo cpu)
 
-.PHONY: install quickstart check test test-slow test-gpu clean
+.PHONY: install quickstart check test test-slow test-gpu test-tensorflow clean
 
 install: .venv/installed
 
@@ -27,13 +27,17 @@ check: install
 
 # One thread a process: the tests are many small things, and the cores run them side by side.
 test: install
-	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m 'not slow and not gpu'
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m 'not slow and not gpu and not tensorflow'
 
 test-slow: install
 	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -m slow
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
+
+# Against real TensorFlow, in an environment of its own (tests/tensorflow/make_environment.sh makes it).
+test-tensorflow: install
+	$(BIN)/python -m pytest -m tensorflow
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

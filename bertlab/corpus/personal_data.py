@@ -103,7 +103,7 @@ class PersonalData:
                 raise ValueError(f"{name}: {unknown[0]!r} is not one of {', '.join(KINDS)}.")
         self.kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in kinds)
         self.phone_regions = tuple(phone_regions)
-        self.placeholders: dict[Kind, str] = {kind: kind for kind in KINDS} | dict(placeholders or {})
+        self.placeholders = dict[Kind, str](zip(KINDS, KINDS, strict=True)) | dict(placeholders or {})
         for kind in self.kinds:
             _require(kind)
         if "phone" in self.kinds:
