@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -100,7 +101,7 @@ def text_folder(tmp_path: Path) -> str:
 
 @pytest.fixture
 def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The packaged news and papers, and the folder my_texts, in their formats but small."""
+    """The packaged news and papers, the folder my_texts and the hub's Wikipedia, in their formats but small."""
 
     def article(number: int) -> str:
         words = [f"{WORDS[(number * 7 + i) % len(WORDS)]}{number}x{i}" for i in range(12)]
@@ -125,4 +126,11 @@ def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (in_tmp / "my_texts" / f"{number}.txt").write_text(text)
     places = {"news": in_tmp / "NewsArticles.zip", "papers": in_tmp / "papers"}
     monkeypatch.setattr("bertlab.corpus.readers.fetch", places.__getitem__)
+    rows = [{"id": str(number), "text": 5 * f"{text}\n"} for number, text in enumerate(texts[:3])]
+
+    def load_dataset(path: str, name: str, split: str, streaming: bool, revision: str | None) -> Any:
+        assert (path, name, split, streaming) == ("wikimedia/wikipedia", "20231101.en", "train", True)
+        return datasets.Dataset.from_list(rows).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return in_tmp

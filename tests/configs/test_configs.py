@@ -114,14 +114,14 @@ def test_corpus_is_built(path: Path, tiny_bert: str, prose: Path) -> None:
     flags = ["--vocabulary.source", tiny_bert] if "GivenVocabulary" in path.read_text() else []
     main(["corpus", "--config", str(path), *flags, "--executor.workers", "1", "--show_progress", "false"])
     summary = json.loads((prose / "corpora" / path.stem / "summary.json").read_text())
-    files = {"news": 4, "papers": 3, "my_texts": 4}
-    read = sum(number for name, number in files.items() if name in path.read_text())
+    documents = {"packaged:news": 4, "packaged:papers": 3, "my_texts,": 4, "wikimedia/wikipedia": 3}
+    read = sum(number for name, number in documents.items() if name in path.read_text())
     assert summary["read"]["documents"] == read
-    assert summary["duplicates"]["exact"] == (0 if path.stem == "papers" else 1)
+    assert summary["duplicates"].get("exact", 0) == (0 if path.stem == "wikipedia" else 1)
     assert (
         summary["documents"] + sum(summary["duplicates"].values()) + sum(summary["rejected"].values()) == read
     )
-    assert summary["sentences"] == 3 * summary["documents"]
+    assert summary["sentences"] == (15 if path.stem == "wikipedia" else 3) * summary["documents"]
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=name_of)
