@@ -28,8 +28,8 @@ _AROUND_LINE_END = re.compile(r" ?\n ?")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd\ud800-\udfff]")
 _MAX_BINARY_FRACTION = 0.05
-# Repairs lay bare what the next round repairs; real text is settled after one or two.
-_MAX_ROUNDS = 8
+# Repairs lay bare what the next round repairs; real text is settled after one or two, and one more shows it.
+_MAX_ROUNDS = 32
 _FTFY = ftfy.TextFixerConfig(
     # Only damage is undone: typographic quotes and full-width punctuation are how people write.
     uncurl_quotes=False,
@@ -138,9 +138,8 @@ class Cleaner:
 
     def _settle(self, text: str) -> str:
         for _ in range(_MAX_ROUNDS):
-            repaired = self._repair(_LINE_ENDS.sub("\n", text))
-            text = _tidy(repaired)
-            if text == repaired:
+            before, text = text, _tidy(self._repair(_LINE_ENDS.sub("\n", text)))
+            if text == before:
                 break
         return text
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertlab.corpus import language, personal_data
@@ -110,6 +110,7 @@ def test_personal_data_is_replaced_before_length_is_measured() -> None:
 
 
 @given(text=HARD, fix=st.booleans(), form=st.sampled_from(["NFC", "NFKC", None]))
+@example(text="0¸Â\x9a", fix=True, form="NFKC")  # a normalisation lays bare what can be repaired
 @settings(max_examples=300, deadline=None)
 def test_any_text_gives_clean_text_that_stays_as_it_is(text: str, fix: bool, form: str | None) -> None:
     cleaner = Cleaner(fix_encoding=fix, unicode_form=form)  # type: ignore[arg-type]
