@@ -23,20 +23,20 @@ def test_news() -> None:
     assert found.near <= 3
     assert (found.kept < found.dropped).all()
 
-    cleaned = [Cleaner(min_words=20)(text) for text in texts[:1000]]
+    cleaned = [Cleaner(min_words=20)(text) for text in texts[:500]]
     kept = [text for text in cleaned if isinstance(text, str)]
-    assert 900 < len(kept) < 1000
+    assert 450 < len(kept) < 500
     assert {text for text in cleaned if isinstance(text, Rejection)} <= {
         Rejection.EMPTY,
         Rejection.TOO_FEW_WORDS,
     }
-    assert all(Cleaner()(text) == text for text in kept[:100])
+    assert all(Cleaner()(text) == text for text in kept[:50])
 
     replaced = [one for text in kept for one in PersonalData().replace(text).found]
     phones = [original for kind, original in replaced if kind == "phone"]
     assert {kind for kind, _ in replaced} == {"email", "phone"}
     assert "+44-1256-305-220" in phones
-    assert len(phones) < 20, "years, prices, dates and scores stay"
+    assert len(phones) < 10, "years, prices, dates and scores stay"
 
     sentences = [sentence for text in kept for sentence in SentenceSplitter().split(text)]
     long = sum(len(sentence) > 500 for sentence in sentences)
