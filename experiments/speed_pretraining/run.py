@@ -31,7 +31,7 @@ def main() -> None:
     )
     output = WORK / "quick" if options.quick else FOLDER
     if options.check:
-        check(load_study(FOLDER, quick=False))
+        check(load_study(FOLDER, options.quick))
         return
     if not options.report:
         study = load_study(FOLDER, options.quick)
