@@ -171,14 +171,16 @@ def has_bfloat16(information: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in text or "amx_bf16" in text
 
 
-def study_options(description: str | None) -> argparse.Namespace:
-    """The options that every study has: quick, report, fresh."""
+def study_options(description: str | None, **flags: str) -> argparse.Namespace:
+    """The options that every study has: quick, report, fresh; and flags of its own, each with its help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="little data, one seed, results beside the runs")
     parser.add_argument(
         "--report", action="store_true", help="table and figure of results.csv, without running"
     )
     parser.add_argument("--fresh", action="store_true", help="run again what results.csv has already")
+    for flag, explanation in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=explanation)
     return parser.parse_args()
 
 

@@ -1,0 +1,138 @@
+"""From results.csv to the tables of the README and the figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.measure import (
+    markdown_table,
+    measured_on,
+    median_of,
+    median_ratio,
+    read_rows,
+    write_results,
+)
+
+NAMES = {
+    "hf_padded": "HF Trainer, padded to the length, fp32",
+    "hf_default": "HF Trainer, dynamic padding, fp32 (default)",
+    "hf_best_eager": "HF Trainer, dynamic padding, bf16, eager attention",
+    "hf_best_sdpa": "HF Trainer, dynamic padding, bf16, sdpa attention",
+    "bertlab": "bertlab, bf16",
+    "bertlab_fp32": "bertlab, fp32",
+}
+BEST_FLAGS = ("hf_best_eager", "hf_best_sdpa")
+RATE = "tokens_per_second"
+Rows = list[dict[str, Any]]
+
+
+def report(output: Path) -> None:
+    """Write the tables and the figure.
+
+    Args:
+        output: folder of results.csv and machine.txt; with a README, that takes the tables.
+    """
+    rows = read_rows(output / "results.csv")
+    cases = {name: [row for row in rows if row["case"] == name] for name in _unique(rows, "case")}
+    seeds = len(_unique(rows, "seed"))
+    text = "\n\n".join(
+        [
+            f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
+            summary(cases),
+            *(f"**{title(name, part)}**\n\n{case_table(part)}" for name, part in cases.items()),
+            measured_on(output),
+        ]
+    )
+    write_results(output, text)
+    draw(cases, output / "figure.png")
+    print(text)
+
+
+def title(name: str, rows: Rows) -> str:
+    """What a case is: layers × width, length, batch size, steps."""
+    first = rows[0]
+    return (
+        f"{name}: {first['layers']} × {first['width']}, {first['length']} tokens, "
+        f"batch size {first['batch_size']}, {first['steps']} steps"
+    )
+
+
+def summary(cases: dict[str, Rows]) -> str:
+    """A row for each case: how many times the Trainer's rate bertlab reaches, and its share of the memory."""
+    table = [["", "best of bertlab ÷ default of HF", "both fp32", "both bf16, HF's faster attention",
+              "peak memory, best of bertlab ÷ default of HF"]]  # fmt: skip
+    for name, rows in cases.items():
+        best = "bertlab" if "bertlab" in _unique(rows, "system") else "bertlab_fp32"
+        table.append(
+            [
+                name,
+                ratio(rows, RATE, best, "hf_default"),
+                ratio(rows, RATE, "bertlab_fp32", "hf_default"),
+                ratio(rows, RATE, "bertlab", fastest(rows, BEST_FLAGS)),
+                ratio(rows, "peak_mib", best, "hf_default"),
+            ]
+        )
+    return markdown_table(table)
+
+
+def case_table(rows: Rows) -> str:
+    """Every system of a case."""
+    ours = [system for system in _unique(rows, "system") if system.startswith("bertlab")]
+    table = [["", "sequences/s", "real tokens/s", *(f"{NAMES[system]}: times faster" for system in ours),
+              "step, ms", "whole command, s", "peak memory, MiB", "validation loss"]]  # fmt: skip
+    for system in _unique(rows, "system"):
+        table.append(
+            [
+                NAMES[system],
+                f"{median_of(rows, 'sequences_per_second', system=system):.1f}",
+                f"{median_of(rows, RATE, system=system):.0f}",
+                *("–" if our == system else ratio(rows, RATE, our, system) for our in ours),
+                f"{1000 * median_of(rows, 'step_seconds', system=system):.0f}",
+                f"{median_of(rows, 'command_seconds', system=system):.0f}",
+                f"{median_of(rows, 'peak_mib', system=system):.0f}",
+                f"{median_of(rows, 'validation_loss', system=system):.4f}",
+            ]
+        )
+    return markdown_table(table)
+
+
+def ratio(rows: Rows, column: str, above: str, below: str | None) -> str:
+    """The median of the ratios of pairs; a dash where a system was not measured."""
+    if not {above, below} <= set(_unique(rows, "system")):
+        return "–"
+    return f"{median_ratio(rows, column, above, str(below)):.2f}×"
+
+
+def fastest(rows: Rows, systems: tuple[str, ...]) -> str | None:
+    """That of the systems with the highest rate; None where none was measured."""
+    measured = [system for system in systems if system in _unique(rows, "system")]
+    return max(measured, key=lambda system: median_of(rows, RATE, system=system), default=None)
+
+
+def draw(cases: dict[str, Rows], path: Path) -> None:
+    """Real tokens/s and peak memory of each case, each run a point on the bar of the median."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    columns = {RATE: "real tokens/s", "peak_mib": "peak memory, MiB"}
+    figure, axes = pyplot.subplots(len(cases), 2, figsize=(13, 2.2 * len(cases)), squeeze=False)
+    for panels, (name, rows) in zip(axes, cases.items(), strict=True):
+        systems = _unique(rows, "system")
+        for panel, (column, label) in zip(panels, columns.items(), strict=True):
+            for place, system in enumerate(systems):
+                values = [row[column] for row in rows if row["system"] == system]
+                panel.barh(place, median_of(rows, column, system=system), color="C0", alpha=0.4)
+                panel.plot(values, [place] * len(values), "o", color="C0", markersize=4)
+            panel.set_yticks(range(len(systems)), [NAMES[system] for system in systems])
+            panel.invert_yaxis()
+            panel.set_title(f"{name}, {label}")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _unique(rows: Rows, key: str) -> list[Any]:
+    return list(dict.fromkeys(row[key] for row in rows))

@@ -1,0 +1,167 @@
+"""The commands that are compared, each run in a process of its own, and what is read from what they leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from transformers import BertConfig, BertForPreTraining, set_seed
+
+from experiments.hf_pretraining import draw
+from experiments.measure import BERTLAB, PYTHON, load_config, read_clock, run_command
+
+FOLDER = Path(__file__).parent
+LOG_EVERY = 10  # optimizer steps, bertlab's default
+
+
+class Losses(NamedTuple):
+    """What a run logged.
+
+    Attributes:
+        training: of the optimizer steps that were logged.
+        validation: at the end.
+    """
+
+    training: list[float]
+    validation: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A case of the study with one seed: what all of its systems share.
+
+    Attributes:
+        name: of the case.
+        size: arguments of BertConfig.
+        case: of study.yaml: length, batch_size, steps, warm_up_steps, and where it has one its rate.
+        validation_examples: how many.
+        seed: of the first weights, the examples and dropout.
+        store: folder of the token store.
+        work: folder for what runs leave.
+        log_every: optimizer steps.
+    """
+
+    name: str
+    size: Mapping[str, Any]
+    case: Mapping[str, Any]
+    validation_examples: int
+    seed: int
+    store: Path
+    work: Path
+    log_every: int = LOG_EVERY
+
+    def fit(self, system: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Train one system; its row of results. Checkpoints are not kept: they are large."""
+        folder = self.folder / system
+        cost = run_command(self._command(system, settings, folder), folder / "log.txt")
+        row = {
+            "layers": self.size["num_hidden_layers"],
+            "width": self.size["hidden_size"],
+            "length": self.case["length"],
+            "batch_size": self.case["batch_size"],
+            "steps": self.case["steps"],
+            **self._speed(read_clock(folder / "clock.json")),
+            "command_seconds": cost.seconds,
+            "peak_mib": cost.peak_mib,
+            "validation_loss": self.losses(system).validation,
+        }
+        shutil.rmtree(folder)
+        return row
+
+    def train(self, system: str, settings: Mapping[str, Any]) -> Losses:
+        """Train one system; what it logged."""
+        folder = self.folder / system
+        run_command(self._command(system, settings, folder), folder / "log.txt")
+        return self.losses(system)
+
+    def losses(self, system: str) -> Losses:
+        """What a run has left."""
+        folder = self.folder / system
+        if not system.startswith("bertlab"):
+            found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            return Losses(found["train_losses"], found["validation_loss"])
+        with (folder / "fit" / "0" / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        training = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+        return Losses(training, [float(row["val/loss"]) for row in rows if row["val/loss"]][-1])
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this case and seed is."""
+        return self.work / f"{self.name}_{self.seed}"
+
+    @cached_property
+    def config(self) -> Path:
+        """The configuration, with the first weights that it names: both sides read it."""
+        weights, path = self.folder / "weights", self.folder / "config.yaml"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        set_seed(self.seed)
+        BertForPreTraining(BertConfig(**self.size)).save_pretrained(weights)
+        config = load_config(FOLDER / "pretrain.yaml")
+        config["seed_everything"] = self.seed
+        config["model"]["init_args"]["encoder"]["init_args"]["source"] = str(weights)
+        if "rate" in self.case:
+            config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = self.case["rate"]
+        config["data"]["init_args"] |= {
+            "store": str(self.store),
+            "phases": [{"length": self.case["length"]}],
+            "batch_size": self.case["batch_size"],
+            "max_validation_examples": self.validation_examples,
+        }
+        # Micro-batches are optimizer steps here: it validates once, after the last one.
+        steps = self.case["steps"]
+        config["trainer"] |= {
+            "max_steps": steps,
+            "val_check_interval": steps,
+            "log_every_n_steps": self.log_every,
+        }
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        return path
+
+    @cached_property
+    def step_tokens(self) -> list[int]:
+        """Real tokens of each optimizer step; the peer's data set is there then."""
+        return draw(load_config(self.config), self.folder / "examples")
+
+    def _command(self, system: str, settings: Mapping[str, Any], folder: Path) -> list[str]:
+        _ = self.step_tokens
+        if system.startswith("bertlab"):
+            return [
+                *(BERTLAB, "fit", "--config", str(self.config), "--config", settings["overlay"]),
+                *("--run.root", str(folder), "--run.name", "fit", "--run.version", "0"),
+                *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
+                *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
+            ]
+        command = [PYTHON, "-m", "experiments.hf_pretraining", "--config", str(self.config)]
+        command += ["--examples", str(self.folder / "examples"), "--output", str(folder)]
+        for flag, value in settings.items():
+            command += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
+        return command
+
+    def _speed(self, clock: Mapping[str, Any]) -> dict[str, Any]:
+        """Rates from the start of the first step after the warm-up to the end of the last one.
+
+        Raises:
+            ValueError: the system did not train on what was drawn.
+        """
+        tokens, batch_size = self.step_tokens, self.case["batch_size"]
+        epochs = clock["epochs"]
+        starts, end = [start for epoch in epochs for start in epoch["starts"]], epochs[-1]["ends"][-1]
+        seen = (len(starts), clock["rows_per_epoch"], clock["tokens_per_epoch"])
+        drawn = (len(tokens), len(tokens) * batch_size // len(epochs), sum(tokens) // len(epochs))
+        if seen != drawn:
+            raise ValueError(f"steps, and sequences and tokens of an epoch: drawn {drawn}, trained on {seen}")
+        first = self.case["warm_up_steps"]
+        seconds = end - starts[first]
+        return {
+            "sequences_per_second": (len(starts) - first) * batch_size / seconds,
+            "tokens_per_second": sum(tokens[first:]) / seconds,
+            "step_seconds": seconds / (len(starts) - first),
+        }
