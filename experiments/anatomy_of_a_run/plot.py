@@ -96,7 +96,7 @@ def draw_scores(axes: Axes, rows: list[dict[str, str]]) -> None:
     )
     scores.set_ylabel("val/macro_f1", color=INK)
     if tested[1]:
-        scores.legend(loc="center right", frameon=False)
+        scores.legend(loc="center", frameon=False)
 
 
 def draw(run: Path, picture: Path) -> None:
