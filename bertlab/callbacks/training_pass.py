@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -109,7 +109,7 @@ class TaskLoss(nn.Module):
         self._embeddings: list[EmbeddingChange] = []
 
     @contextmanager
-    def changed(self, weights: WeightChange | None, embeddings: EmbeddingChange | None) -> Iterator[None]:
+    def changed(self, weights: WeightChange | None, embeddings: EmbeddingChange | None) -> Generator[None]:
         """Add changes for as long as the context lasts."""
         kept = self._weights, self._embeddings
         self._weights = [*self._weights, *([weights] if weights else [])]
