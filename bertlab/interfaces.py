@@ -153,6 +153,37 @@ class HasBlocks(Protocol):
 
 
 @runtime_checkable
+class HasEncoderBlocks(Protocol):
+    """A task that tells the blocks of its encoder before its head is built."""
+
+    def encoder_blocks(self) -> Sequence[Block]:
+        """The encoder's blocks from the embeddings up: the first ones of `blocks()`."""
+        ...
+
+
+@runtime_checkable
+class HasTrainingLoss(Protocol):
+    """A task whose training loss strategies can add to, or compute several times for one step."""
+
+    def training_loss(self, batch: Any) -> Tensor:
+        """The share of a micro-batch in the loss of its optimizer step; a scalar, without any side effect.
+
+        `training_step` calls it through `self`, since strategies put their own in its place while they train.
+        """
+        ...
+
+
+@runtime_checkable
+class HasWordEmbedding(Protocol):
+    """A task whose word vectors strategies can perturb."""
+
+    @property
+    def word_embedding(self) -> nn.Module:
+        """The table of the word pieces: its output holds a vector for each token of the batch."""
+        ...
+
+
+@runtime_checkable
 class HasClassWeights(Protocol):
     """A task whose training loss takes a weight for each class."""
 

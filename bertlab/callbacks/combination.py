@@ -11,10 +11,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.run import EXCLUSIVE, RESOURCES
 from bertlab.callbacks.triggers import Follow, Horizon
-from bertlab.interfaces import HasBlocks, HasClassWeights
+from bertlab.interfaces import HasBlocks, HasClassWeights, HasEncoderBlocks, HasTrainingLoss
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
+
+#: What cannot be done with a share of each parameter.
+WHOLE_PARAMETERS = {"loss", "passes", "gradients", "average"}
 
 
 def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: LightningModule) -> None:
@@ -28,15 +31,46 @@ def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: Lig
             "trainer.strategy 'fsdp' (FSDP1) flattens parameters, so strategies cannot tell them apart; use "
             "ddp, or ModelParallelStrategy (FSDP2) as configs/hardware/fsdp.yaml does"
         )
+    _check_sharding(strategies, trainer)
+    _check_task(strategies, module)
+    if trainer.precision == "16-mixed":
+        for strategy in strategies:
+            if "passes" in strategy.touches:
+                raise TypeError(
+                    f"{type(strategy).__name__} computes gradients of its own, which would underflow without the "
+                    "scaling of trainer.precision 16-mixed: use bf16-mixed"
+                )
+
+
+def _check_sharding(strategies: Sequence[Strategy], trainer: Trainer) -> None:
+    if not isinstance(trainer.strategy, ModelParallelStrategy):
+        return
     freezing = [type(strategy).__name__ for strategy in strategies if "trainable" in strategy.touches]
-    if freezing and isinstance(trainer.strategy, ModelParallelStrategy):
+    if freezing:
         raise TypeError(
             f"{freezing[0]} freezes blocks, which ModelParallelStrategy (FSDP2) cannot resume: torch's sharded "
             "checkpoints hold no optimizer state of what is frozen and refuse to load without it; use "
             "trainer.strategy ddp, or leave this strategy out"
         )
-    if not isinstance(module, HasBlocks):
-        raise TypeError(f"strategies need a task with blocks(), which {type(module).__name__} lacks")
+    for strategy in strategies:
+        if strategy.touches & WHOLE_PARAMETERS or strategy.needs_starting_weights:
+            raise TypeError(
+                f"{type(strategy).__name__} works on whole parameters, which ModelParallelStrategy (FSDP2) divides "
+                "over ranks: use trainer.strategy ddp, or leave this strategy out"
+            )
+
+
+def _check_task(strategies: Sequence[Strategy], module: LightningModule) -> None:
+    if not (isinstance(module, HasBlocks) and isinstance(module, HasEncoderBlocks)):
+        raise TypeError(
+            f"strategies need a task with blocks() and encoder_blocks(), which {type(module).__name__} lacks"
+        )
+    for strategy in strategies:
+        if "loss" in strategy.touches and not isinstance(module, HasTrainingLoss):
+            raise TypeError(
+                f"{type(strategy).__name__} changes the training loss, and {type(module).__name__} has no "
+                "training_loss(batch) that it could change"
+            )
 
 
 def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[str, Strategy]:
@@ -78,9 +112,12 @@ def bind_followers(strategies: Sequence[Strategy], claimed: Mapping[str, Strateg
                 strategy.trigger.leader = leader.trigger
 
 
-def warn_of_stages_never_reached(strategies: Sequence[Strategy], horizon: Horizon) -> None:
-    """Say which stages would begin only when training has ended."""
+def warn_of_what_never_acts(strategies: Sequence[Strategy], horizon: Horizon) -> None:
+    """Say which strategies would do nothing, and which stages would begin only when training has ended."""
     for strategy in strategies:
+        if reason := strategy.never_acts(horizon):
+            rank_zero_warn(f"{type(strategy).__name__} would do nothing in this training: {reason}")
+            continue
         starts = list(strategy.trigger.starts(horizon))
         if strategy.stages is not None:
             starts = starts[: strategy.stages - 1]

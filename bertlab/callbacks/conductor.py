@@ -18,13 +18,22 @@ from bertlab.callbacks.combination import (
     bind_followers,
     check_platform,
     claims_of,
-    warn_of_stages_never_reached,
+    warn_of_what_never_acts,
 )
 from bertlab.callbacks.rates import StepFactors
 from bertlab.callbacks.run import Run
+from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.trainable import train_blocks, wrap_again
+from bertlab.callbacks.training_pass import wrapped_loss
 from bertlab.callbacks.triggers import Horizon
-from bertlab.interfaces import Block, HasBlocks, HasClassWeights, RecordsEvents
+from bertlab.interfaces import (
+    Block,
+    HasBlocks,
+    HasClassWeights,
+    HasEncoderBlocks,
+    HasTrainingLoss,
+    RecordsEvents,
+)
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
@@ -49,6 +58,9 @@ class Conductor:
         self._step: int | None = None
         self._checked = False
         self._weights: Tensor | None = None
+        self._starting_weights: dict[int, Tensor] | None = None
+        self._edited: int | None = None
+        self._finished_steps = 0
 
     @classmethod
     def of(cls, trainer: Trainer) -> Conductor:
@@ -88,6 +100,20 @@ class Conductor:
         per_epoch = -(-int(batches) // self.trainer.accumulate_grad_batches)
         return Horizon(total_steps=int(total), steps_per_epoch=per_epoch)
 
+    def initialise(self, module: LightningModule) -> None:
+        """Let strategies change the weights that training starts from, once, and remember them if any asks."""
+        if self._starting_weights is not None:
+            return
+        self._starting_weights = {}
+        if not isinstance(module, HasEncoderBlocks):
+            return  # what strategies need of it is checked before training
+        blocks = Blocks(module.encoder_blocks())
+        for strategy in self.strategies:
+            strategy.initialise(blocks, seeded(self.trainer, f"{type(strategy).__name__}/start"))
+        if any(strategy.needs_starting_weights for strategy in self.strategies):
+            parameters = [parameter for block in blocks for parameter in block.parameters()]
+            self._starting_weights = {id(p): p.detach().clone() for p in parameters}
+
     def check(self) -> None:
         """Refuse what cannot work, before training, and let triggers that follow find their leaders.
 
@@ -112,7 +138,9 @@ class Conductor:
         for strategy in resumed:
             self._apply(strategy)
         self._carry_out_trainable()
-        warn_of_stages_never_reached(self.strategies, self.horizon)
+        warn_of_what_never_acts(self.strategies, self.horizon)
+        self._finished_steps = self.trainer.global_step
+        self._wrap_loss()
         self.advance()
 
     def advance(self) -> None:
@@ -145,6 +173,26 @@ class Conductor:
         self._carry_out_rates(step)
         self._carry_out_class_weights(step)
 
+    def edit_gradients(self) -> None:
+        """Let strategies change the gradients of the step that is about to be taken, once."""
+        step = self.trainer.global_step
+        if self._factors is None or step == self._edited:
+            return
+        self._edited = step
+        for strategy in self._by_name():
+            edit = self._runs[strategy.state_key].wishes.gradients
+            if edit is not None:
+                edit()
+
+    def after_step(self) -> None:
+        """Let strategies act after an optimizer step, once; never between micro-batches of one."""
+        step = self.trainer.global_step
+        if self._factors is None or step == self._finished_steps:
+            return
+        self._finished_steps = step
+        for strategy in self._by_name():
+            strategy.after_step(self._runs[strategy.state_key])
+
     def observe(self, strategy: Strategy) -> None:
         """Show a strategy's trigger the metrics of a validation: those of rank 0, on all ranks."""
         metrics = {
@@ -167,13 +215,36 @@ class Conductor:
             return
         self._factors.remove()
         self._factors = None
-        self._step, self._checked = None, False
+        self._step, self._checked, self._edited = None, False, None
+        self._starting_weights = None
+        vars(self.module).pop("training_loss", None)
         self._runs.clear()
         for block in self.blocks:
             for parameter in block.parameters():
                 parameter.requires_grad_(True)
         if isinstance(self.module, HasClassWeights) and self._weights is not None:
             self.module.set_class_weights(None)
+
+    def _by_name(self) -> list[Strategy]:
+        return sorted(self.strategies, key=lambda s: s.state_key)
+
+    def _wrap_loss(self) -> None:
+        """Put the strategies' loss in the place of the task's, until `release`."""
+        module = self.module
+        nested = sorted(
+            (s for s in self.strategies if "loss" in s.touches), key=lambda s: (-s.nesting, s.state_key)
+        )
+        if not nested:
+            return
+        assert isinstance(module, HasTrainingLoss)
+        own = module.training_loss
+
+        def training_loss(batch: Any) -> Tensor:
+            wishes = [self._runs[strategy.state_key].wishes.loss for strategy in nested]
+            return wrapped_loss(module, own, batch, [wish for wish in wishes if wish is not None])
+
+        # On the instance: the class, and what it does without strategies, is left alone.
+        vars(module)["training_loss"] = training_loss
 
     def _stage_at(self, strategy: Strategy, step: int, horizon: Horizon) -> int:
         stage = strategy.trigger.stage_at(step, horizon)
@@ -194,6 +265,7 @@ class Conductor:
             blocks=self.blocks,
             trainer=self.trainer,
             record=lambda what, facts: self._record(name, what, facts),
+            starting_weights=self._starting_weights or {},
         )
         strategy.apply(run)
         self._runs[strategy.state_key] = run

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.step_seed import seeded
+from bertlab.callbacks.training_pass import LossWrapper
 from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import Block, HasClassCounts
 
@@ -23,10 +26,14 @@ RESOURCES = {
     "trainable": "one strategy alone decides",
     "class_weights": "one strategy alone decides",
     "lr": "factors multiply",
+    "loss": "nested, by their class's `nesting`",
+    "passes": "nested, each computes gradients of its own",
+    "gradients": "in the order of their class names",
     "weights": "in the order of their class names",
+    "average": "one strategy alone decides",
     "checkpoints": "each its own files",
 }
-EXCLUSIVE = {"trainable", "class_weights"}
+EXCLUSIVE = {"trainable", "class_weights", "average"}
 
 
 @dataclass
@@ -37,11 +44,15 @@ class Wishes:
         trainable: the blocks to train, by identity; None: no wish.
         factors: pairs of blocks and the factor, or curve of factors, on their rate.
         class_weights: (C,) weights, or a function from steps since the stage began to them; None: no wish.
+        loss: what to make of the training loss of each micro-batch; None: no wish.
+        gradients: what to make of the gradients of each optimizer step; None: no wish.
     """
 
     trainable: list[Block] | None = None
     factors: list[tuple[list[Block], float | Curve]] = field(default_factory=list)
     class_weights: Tensor | Callable[[int], Tensor] | None = None
+    loss: LossWrapper | None = None
+    gradients: Callable[[], None] | None = None
 
 
 class Run:
@@ -69,6 +80,7 @@ class Run:
         blocks: Blocks,
         trainer: Trainer,
         record: Callable[[str, dict[str, Any]], None],
+        starting_weights: Mapping[int, Tensor],
     ) -> None:
         self.stage = stage
         self.stage_start, self.stage_end = span
@@ -80,6 +92,7 @@ class Run:
         self._strategy = strategy
         self._touches = touches
         self._record = record
+        self._starting_weights = starting_weights
         self._notes: list[tuple[str, dict[str, Any]]] | None = []
 
     @property
@@ -143,6 +156,47 @@ class Run:
         """
         self._allow("class_weights", "weight_classes")
         self.wishes.class_weights = weights
+
+    def wrap_loss(self, wrapper: LossWrapper) -> None:
+        """Make something of the training loss of each micro-batch.
+
+        Args:
+            wrapper: takes a `TrainingPass`, whose `loss()` it calls once or several times, and gives the loss to
+                train on. Other strategies may be nested within it or around it (`Strategy.nesting`).
+        """
+        self._allow("loss", "wrap_loss")
+        self.wishes.loss = wrapper
+
+    def edit_gradients(self, edit: Callable[[], None]) -> None:
+        """Change the gradients of each optimizer step in place, once all micro-batches and ranks are in them.
+
+        Args:
+            edit: called before clipping; finds them as `parameter.grad` (None: the parameter is not trained).
+        """
+        self._allow("gradients", "edit_gradients")
+        self.wishes.gradients = edit
+
+    def starting_weight(self, parameter: nn.Parameter) -> Tensor | None:
+        """What a parameter was when training began, before any checkpoint was loaded.
+
+        Only for strategies with `needs_starting_weights`.
+
+        Returns:
+            None for a parameter that was made for this training, of the head.
+        """
+        return self._starting_weights.get(id(parameter))
+
+    def generator(self) -> torch.Generator:
+        """Random numbers for the optimizer step under way: the same on all ranks, and after a resume.
+
+        torch's own generators differ between ranks and micro-batches (`StepSeed`); use them for noise that may.
+        """
+        return seeded(self.trainer, f"{self._strategy}/{self.trainer.global_step}")
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps since the stage began: 0 in its first step."""
+        return self.trainer.global_step - self.stage_start
 
     def class_counts(self) -> Tensor:
         """(C,) int64 rows of each class in the training split.

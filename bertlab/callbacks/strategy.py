@@ -22,11 +22,14 @@ from __future__ import annotations
 import copy
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.run import Run
+from bertlab.callbacks.training_pass import TrainingPass
 from bertlab.callbacks.triggers import (
     AtEpoch,
     AtFraction,
@@ -51,6 +54,7 @@ __all__ = [
     "OnPlateau",
     "Run",
     "Strategy",
+    "TrainingPass",
     "Trigger",
 ]
 
@@ -65,8 +69,11 @@ class Strategy(Callback):
 
     Attributes:
         when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
-        touches: what `apply` changes: "trainable", "lr", "class_weights". Two strategies that both touch
-            "trainable", or both "class_weights", are refused by name; factors on "lr" multiply.
+        touches: what `apply` changes: "trainable", "lr", "loss", … Two strategies that both touch
+            "trainable", "class_weights" or "average" are refused by name; factors on "lr" multiply; see
+            `bertlab.callbacks.run.RESOURCES`.
+        nesting: of strategies that wrap the loss: the one with the greater number is outside.
+        needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
     """
@@ -75,6 +82,8 @@ class Strategy(Callback):
     touches: ClassVar[set[str]] = set()
     leads: ClassVar[str | None] = None
     stages: int | None = None
+    nesting: ClassVar[int] = 0
+    needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.
     entered: int = -1
@@ -90,6 +99,18 @@ class Strategy(Callback):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: write apply(self, run)")
 
+    def initialise(self, blocks: Blocks, generator: torch.Generator) -> None:
+        """Change the weights that training starts from; a checkpoint that is resumed overwrites them again.
+
+        Args:
+            blocks: of the encoder; the head is not built yet.
+            generator: for random numbers, the same on all ranks.
+        """
+
+    def never_acts(self, horizon: Horizon) -> str | None:
+        """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
+        return None
+
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Look at the model, the data and the length of training before it begins; refuse what cannot work.
 
@@ -104,6 +125,9 @@ class Strategy(Callback):
 
     def on_stage_end(self, run: Run) -> None:
         """Act once when a stage ends, before the next one begins, and at the end of training."""
+
+    def after_step(self, run: Run) -> None:
+        """Act after each optimizer step; what is kept from it goes into `state_dict`."""
 
     @property
     def trigger(self) -> Trigger:
@@ -123,6 +147,11 @@ class Strategy(Callback):
         self.entered = state_dict["entered"]
         # Kept until the trigger is made, which may need to see the model first.
         self._trigger, self._learnt = None, state_dict["trigger"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the weights that training starts from."""
+        if stage == "fit":
+            Conductor.of(trainer).initialise(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse combinations that clash before anything is trained."""
@@ -144,6 +173,18 @@ class Strategy(Callback):
             on_epoch=False,
             batch_size=1,
         )
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Edit the gradients."""
+        Conductor.of(trainer).edit_gradients()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Act after the optimizer step, if one was taken."""
+        Conductor.of(trainer).after_step()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the trigger learn from the metrics."""

@@ -129,10 +129,9 @@ class Pretraining(TextTask):
         assert isinstance(self.head, PretrainingObjective)
         return self.head
 
-    def training_step(self, batch: PretrainingBatch, batch_idx: int) -> Tensor:
+    def training_loss(self, batch: PretrainingBatch) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step."""
-        loss = self.heads.training_loss(self.encoder, batch, self.global_step)
-        return self.finish_training_step(loss, batch)
+        return self.heads.training_loss(self.encoder, batch, self.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass."""

@@ -125,7 +125,7 @@ class SequenceClassification(TextTask):
         encoded = self.encoder(batch, first_only=self.pool != "mean")
         return self.head(encoded, batch.lengths).float()
 
-    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+    def training_loss(self, batch: TextBatch) -> Tensor:
         """The share of a micro-batch in the weighted mean loss of its optimizer step."""
         labels, step_labels, classes = batch.labels, batch.step_labels, self.class_weights
         if labels is None or step_labels is None:
@@ -136,8 +136,7 @@ class SequenceClassification(TextTask):
         losses = self._problem.losses(self.loss, self(batch), labels, classes)
         weights = self._problem.sequence_weights(labels, classes)
         step_weights = self._problem.sequence_weights(step_labels, classes)
-        loss = weighted_mean(losses, weights, step_weights, batch.micro_batches)
-        return self.finish_training_step(loss, batch)
+        return weighted_mean(losses, weights, step_weights, batch.micro_batches)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass."""

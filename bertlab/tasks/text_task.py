@@ -119,8 +119,26 @@ class TextTask(LightningModule):
         """
         if not self._blocks:
             self._check_built()
-            self._blocks = (*self.encoder.blocks(), Block("head", self.head_modules(), depth=0))
+            self._blocks = (*self.encoder_blocks(), Block("head", self.head_modules(), depth=0))
         return self._blocks
+
+    def encoder_blocks(self) -> Sequence[Block]:
+        """The encoder's blocks from the embeddings up."""
+        return self.encoder.blocks()
+
+    @property
+    def word_embedding(self) -> nn.Module:
+        """The encoder's table of word pieces."""
+        return self.encoder.word_embedding
+
+    @abstractmethod
+    def training_loss(self, batch: Any) -> Tensor:
+        """The share of a micro-batch in the loss of its optimizer step, without any side effect."""
+
+    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+        """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
+        # Through self: strategies may have put a loss of their own in its place.
+        return self.finish_training_step(self.training_loss(batch), batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over one group for each block × decayed or not, and the schedule."""

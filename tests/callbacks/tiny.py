@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from bertlab.optimizers.parameter_groups import build_optimizer, parameter_group
 
 CLASSES = ("ham", "spam", "news")
 G = 8  # sequences of an optimizer step
+
+
+@dataclass
+class TinyBatch:
+    """Which micro-batch it is; its rows, each a sequence of one token, are a function of the step."""
+
+    number: int
 
 
 class TinyTask(LightningModule):
@@ -53,6 +61,13 @@ class TinyTask(LightningModule):
         parts += [("head", self.head)]
         return [Block(name, (part,), depth=len(parts) - 1 - i) for i, (name, part) in enumerate(parts)]
 
+    def encoder_blocks(self) -> list[Block]:
+        return self.blocks()[:-1]
+
+    @property
+    def word_embedding(self) -> nn.Module:
+        return self.embeddings
+
     def set_class_weights(self, weights: Tensor | None) -> None:
         self.class_weights = weights
 
@@ -65,14 +80,17 @@ class TinyTask(LightningModule):
         return self.head(x)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        ranks, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
-        x, y = step_data(self.trainer.global_step)
-        share = slice(self.global_rank * accumulate + batch_idx % accumulate, None, ranks * accumulate)
-        weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
-        losses = nn.functional.cross_entropy(self(x[share]), y[share], reduction="none")
-        loss = weighted_mean(losses, weights[y[share]], weights[y], ranks * accumulate)
+        loss = self.training_loss(TinyBatch(batch_idx))
         self.losses.append(loss.item())
         return loss
+
+    def training_loss(self, batch: TinyBatch) -> Tensor:
+        ranks, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        x, y = step_data(self.trainer.global_step)
+        share = slice(self.global_rank * accumulate + batch.number % accumulate, None, ranks * accumulate)
+        weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
+        losses = nn.functional.cross_entropy(self(x[share]), y[share], reduction="none")
+        return weighted_mean(losses, weights[y[share]], weights[y], ranks * accumulate)
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         if self.validation_losses is None:

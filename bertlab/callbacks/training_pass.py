@@ -1,0 +1,169 @@
+"""TrainingPass: the training loss of a micro-batch, which strategies compute once more, otherwise, or add to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from bertlab.interfaces import HasWordEmbedding
+
+#: From a parameter, and the value that it has so far, to the value that the model is to see in its place.
+WeightChange = Callable[[nn.Parameter, Tensor], Tensor]
+
+#: From the (N, E) vectors of the tokens, and the (N,) number of the sequence that each is in, to other vectors.
+EmbeddingChange = Callable[[Tensor, Tensor], Tensor]
+
+#: What a strategy makes of the training loss of a micro-batch.
+LossWrapper = Callable[["TrainingPass"], Tensor]
+
+
+class TrainingPass:
+    """The training step of one micro-batch as the strategy at one place of a nest sees it.
+
+    `loss()` runs what lies within: the strategies that are nested deeper, then the task's own training loss. It can
+    be called several times, and each time with other weights or other embeddings; the model itself is left as it
+    is. Changes of nested strategies add up, the outermost first.
+
+    Args:
+        innermost: the task's own loss.
+        wrappers: the strategies within, the outermost first.
+    """
+
+    def __init__(self, innermost: TaskLoss, wrappers: Sequence[LossWrapper]) -> None:
+        self._innermost, self._wrappers = innermost, wrappers
+
+    @property
+    def batch(self) -> Any:
+        """The micro-batch."""
+        return self._innermost.batch
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that are trained now, each once."""
+        return [p for p in self._innermost.task.parameters() if p.requires_grad]
+
+    @property
+    def outputs(self) -> Tensor:
+        """What the task's `forward` gave in the last pass: logits in float32.
+
+        Raises:
+            ValueError: its training loss does not go through `forward`.
+        """
+        if self._innermost.outputs is None:
+            raise ValueError(
+                f"the training loss of {type(self._innermost.task).__name__} is not made of the outputs of its "
+                "forward, so a strategy that compares outputs has nothing to compare"
+            )
+        return self._innermost.outputs
+
+    def loss(self, weights: WeightChange | None = None, embeddings: EmbeddingChange | None = None) -> Tensor:
+        """The loss of this micro-batch: its share in that of the optimizer step.
+
+        Args:
+            weights: what the model is to see in the place of each of its parameters.
+            embeddings: what it is to see in the place of the vectors of the word embedding.
+        """
+        with self._innermost.changed(weights, embeddings):
+            if not self._wrappers:
+                return self._innermost.compute()
+            outermost, *others = self._wrappers
+            return outermost(TrainingPass(self._innermost, others))
+
+
+def wrapped_loss(
+    task: LightningModule, compute: Callable[[Any], Tensor], batch: Any, wrappers: Sequence[LossWrapper]
+) -> Tensor:
+    """The training loss of a micro-batch with all that strategies make of it.
+
+    Args:
+        task: that is trained.
+        compute: its training loss of a batch, as it is without strategies.
+        batch: the micro-batch.
+        wrappers: the outermost first.
+    """
+    return TrainingPass(TaskLoss(task, compute, batch), wrappers).loss()
+
+
+class TaskLoss(nn.Module):
+    """The task's own loss, with the weights and embeddings as all strategies together want them.
+
+    Args:
+        task: that is trained.
+        compute: its training loss of a batch, as it is without strategies.
+        batch: the micro-batch.
+    """
+
+    outputs: Tensor | None
+
+    def __init__(self, task: LightningModule, compute: Callable[[Any], Tensor], batch: Any) -> None:
+        super().__init__()
+        self.task = task
+        self.batch, self.outputs = batch, None
+        self._compute = compute
+        self._weights: list[WeightChange] = []
+        self._embeddings: list[EmbeddingChange] = []
+
+    @contextmanager
+    def changed(self, weights: WeightChange | None, embeddings: EmbeddingChange | None) -> Generator[None]:
+        """Add changes for as long as the context lasts."""
+        kept = self._weights, self._embeddings
+        self._weights = [*self._weights, *([weights] if weights else [])]
+        self._embeddings = [*self._embeddings, *([embeddings] if embeddings else [])]
+        try:
+            yield
+        finally:
+            self._weights, self._embeddings = kept
+
+    def compute(self) -> Tensor:
+        """One pass through the model."""
+        with ExitStack() as hooks:
+            hooks.callback(self.task.register_forward_hook(self._keep_outputs).remove)
+            if self._embeddings:
+                hooks.callback(self._hook_embeddings())
+            if not self._weights:
+                return self._compute(self.batch)
+            return torch.func.functional_call(self, self._values(), (self.batch,))
+
+    def forward(self, batch: Any) -> Tensor:
+        """What `functional_call` calls."""
+        return self._compute(batch)
+
+    def _keep_outputs(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.outputs = output
+
+    def _values(self) -> dict[str, Tensor]:
+        """What the model sees of each parameter, under its name here; of shared ones under the first name."""
+        values: dict[str, Tensor] = {}
+        for name, parameter in self.named_parameters():
+            value: Tensor = parameter
+            for change in self._weights:
+                value = change(parameter, value)
+            if value is not parameter:
+                values[name] = value
+        return values
+
+    def _hook_embeddings(self) -> Callable[[], None]:
+        assert isinstance(self.task, HasWordEmbedding)
+        return self.task.word_embedding.register_forward_hook(self._embed).remove
+
+    def _embed(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """The table's output, packed (1, N, E) or (N, E), or padded (S, T, E), with all changes made."""
+        lengths: Tensor | None = getattr(self.batch, "lengths", None)
+        if lengths is None:
+            lengths = torch.ones(output.shape[:-1].numel(), dtype=torch.int64)
+        rows = torch.arange(len(lengths)).repeat_interleave(lengths)
+        places: Any = ...
+        if output.shape[:-1].numel() != len(rows):  # padded
+            starts = (lengths.cumsum(0) - lengths)[rows]
+            places = (rows.to(output.device), (torch.arange(len(rows)) - starts).to(output.device))
+        vectors = output[places].reshape(len(rows), -1)
+        for change in self._embeddings:
+            vectors = change(vectors, rows.to(output.device))
+        if places is ...:
+            return vectors.view(output.shape)
+        return output.index_put(places, vectors)
