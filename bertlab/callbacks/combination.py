@@ -11,7 +11,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.run import EXCLUSIVE, RESOURCES
 from bertlab.callbacks.triggers import Follow, Horizon
-from bertlab.interfaces import HasBlocks, HasClassWeights, HasEncoderBlocks, HasTrainingLoss
+from bertlab.interfaces import (
+    HasBlocks,
+    HasClassWeights,
+    HasEncoderBlocks,
+    HasTrainingLoss,
+    HasWordEmbedding,
+)
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
@@ -70,6 +76,10 @@ def _check_task(strategies: Sequence[Strategy], module: LightningModule) -> None
             raise TypeError(
                 f"{type(strategy).__name__} changes the training loss, and {type(module).__name__} has no "
                 "training_loss(batch) that it could change"
+            )
+        if "word_vectors" in strategy.touches and not isinstance(module, HasWordEmbedding):
+            raise TypeError(
+                f"{type(strategy).__name__} moves word vectors, and {type(module).__name__} has no word_embedding"
             )
 
 

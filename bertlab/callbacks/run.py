@@ -29,11 +29,12 @@ RESOURCES = {
     "loss": "nested, by their class's `nesting`",
     "passes": "nested, each computes gradients of its own",
     "gradients": "in the order of their class names",
+    "word_vectors": "one strategy alone decides",
     "weights": "in the order of their class names",
     "average": "one strategy alone decides",
     "checkpoints": "each its own files",
 }
-EXCLUSIVE = {"trainable", "class_weights", "average"}
+EXCLUSIVE = {"trainable", "class_weights", "word_vectors", "average"}
 
 
 @dataclass

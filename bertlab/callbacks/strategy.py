@@ -73,6 +73,8 @@ class Strategy(Callback):
             "trainable", "class_weights" or "average" are refused by name; factors on "lr" multiply; see
             `bertlab.callbacks.run.RESOURCES`.
         nesting: of strategies that wrap the loss: the one with the greater number is outside.
+        depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and
+            ranks, even without dropout.
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
@@ -83,6 +85,7 @@ class Strategy(Callback):
     leads: ClassVar[str | None] = None
     stages: int | None = None
     nesting: ClassVar[int] = 0
+    depends_on_split: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.

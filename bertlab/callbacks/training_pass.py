@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from bertlab.callbacks.random_state import RandomState
 from bertlab.interfaces import HasWordEmbedding
 
 #: From a parameter, and the value that it has so far, to the value that the model is to see in its place.
@@ -29,6 +30,9 @@ class TrainingPass:
     be called several times, and each time with other weights or other embeddings; the model itself is left as it
     is. Changes of nested strategies add up, the outermost first.
 
+    To hold one graph at a time, take the gradients of a pass with `gradients_of` before the next one, and give them
+    back with `with_gradients` (bertlab.losses.with_gradients).
+
     Args:
         innermost: the task's own loss.
         wrappers: the strategies within, the outermost first.
@@ -36,6 +40,7 @@ class TrainingPass:
 
     def __init__(self, innermost: TaskLoss, wrappers: Sequence[LossWrapper]) -> None:
         self._innermost, self._wrappers = innermost, wrappers
+        self._start: RandomState | None = None
 
     @property
     def batch(self) -> Any:
@@ -45,7 +50,12 @@ class TrainingPass:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The parameters that are trained now, each once."""
-        return [p for p in self._innermost.task.parameters() if p.requires_grad]
+        return list(self.named_parameters.values())
+
+    @property
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained now, each once, under its first name in the task."""
+        return {name: p for name, p in self._innermost.task.named_parameters() if p.requires_grad}
 
     @property
     def outputs(self) -> Tensor:
@@ -61,13 +71,24 @@ class TrainingPass:
             )
         return self._innermost.outputs
 
-    def loss(self, weights: WeightChange | None = None, embeddings: EmbeddingChange | None = None) -> Tensor:
+    def loss(
+        self,
+        weights: WeightChange | None = None,
+        embeddings: EmbeddingChange | None = None,
+        same_dropout: bool = False,
+    ) -> Tensor:
         """The loss of this micro-batch: its share in that of the optimizer step.
 
         Args:
             weights: what the model is to see in the place of each of its parameters.
             embeddings: what it is to see in the place of the vectors of the word embedding.
+            same_dropout: draw the random numbers of the first pass again: the dropout masks, and what strategies
+                within draw. Without it each pass has masks of its own.
         """
+        if self._start is None:
+            self._start = RandomState(self._innermost.task.device)
+        elif same_dropout:
+            self._start.restore()
         with self._innermost.changed(weights, embeddings):
             if not self._wrappers:
                 return self._innermost.compute()

@@ -13,14 +13,14 @@ from torch.autograd.function import once_differentiable
 class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return loss.detach().clone()
+        ctx.save_for_backward(*gradients)  # freed by the backward, as the tensors of any other graph
+        return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grads
-        return None, None, *(gradient * grad for gradient in ctx.gradients)
+        return None, None, *(gradient * grad for gradient in ctx.saved_tensors)
 
 
 def gradients_of(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
@@ -42,6 +42,21 @@ def gradients_of(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
         return list(torch.autograd.grad(loss, inputs, allow_unused=True))
 
 
+def add_gradients(gradients: Sequence[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The sums of two lists of gradients; None counts as 0, and stays where both are None.
+
+    Nothing is added in place: autograd may give the same tensor for two inputs.
+
+    Examples:
+        >>> add_gradients([None, torch.tensor(1.0), None], [None, torch.tensor(2.0), torch.tensor(3.0)])
+        [None, tensor(3.), tensor(3.)]
+    """
+    return [
+        other if one is None else one if other is None else one + other
+        for one, other in zip(gradients, more, strict=True)
+    ]
+
+
 def with_gradients(loss: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
     """The value of a loss, whose backward gives the parameters the gradients that are given here.
 
@@ -61,4 +76,5 @@ def with_gradients(loss: Tensor, parameters: Sequence[Tensor], gradients: Sequen
         (tensor(7., grad_fn=<_WithGradientsBackward>), tensor([1.0000, 0.5000]))
     """
     pairs = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    return _WithGradients.apply(loss, [g for _, g in pairs], *(p for p, _ in pairs))
+    # Detached: the backward would go on into the graph of the loss, whose tensors are freed by now.
+    return _WithGradients.apply(loss.detach(), [g for _, g in pairs], *(p for p, _ in pairs))
