@@ -201,7 +201,7 @@ def test_the_generator_of_replaced_tokens_keeps_its_own_word_vectors() -> None:
     """Else the second pass would be about other tokens than the first."""
     task, batch = pretraining("replaced_tokens"), masked_texts()
     drawn = []
-    task.encoder.register_forward_pre_hook(lambda module, args: drawn.append(args[0].input_ids))
+    task.encoder.register_forward_pre_hook(lambda _, args: drawn.append(args[0].input_ids))
     loss_of(task, batch, lambda p: p.loss() + p.loss(embeddings=lambda vectors, _: -vectors))
     assert torch.equal(*drawn)
 
@@ -325,7 +325,7 @@ def test_masks_differ_within_what_is_repeated() -> None:
 def test_the_same_tokens_are_replaced_in_each_pass() -> None:
     """The generator has dropout too: with other masks it would draw other tokens."""
     task, batch, drawn = pretraining("replaced_tokens", dropout=0.3), masked_texts(), []
-    task.encoder.register_forward_pre_hook(lambda module, args: drawn.append(args[0].input_ids))
+    task.encoder.register_forward_pre_hook(lambda _, args: drawn.append(args[0].input_ids))
     loss_of(task, batch, twice(True, []))
     assert torch.equal(*drawn)
     drawn.clear()

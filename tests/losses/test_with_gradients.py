@@ -138,11 +138,11 @@ def test_backward_is_outside_autocast() -> None:
 
     class Look(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
+        def forward(_: Any, x: Tensor) -> Tensor:
             return x.clone()
 
         @staticmethod
-        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        def backward(_: Any, *grads: Tensor) -> Tensor:
             seen.append(torch.is_autocast_enabled("cpu"))
             return grads[0]
 
