@@ -30,7 +30,8 @@ def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: Lig
     """Refuse a way of sharding, or a task, that strategies cannot work with.
 
     Raises:
-        TypeError: FSDP1; freezing under FSDP2; a task that does not tell its blocks.
+        TypeError: FSDP1; under FSDP2 what freezes or needs whole parameters; gradients of its own in 16-mixed; a task
+            that lacks what a strategy works on.
     """
     if isinstance(trainer.strategy, FSDPStrategy):
         raise TypeError(

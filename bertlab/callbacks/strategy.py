@@ -69,12 +69,9 @@ class Strategy(Callback):
 
     Attributes:
         when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
-        touches: what `apply` changes: "trainable", "lr", "loss", … Two strategies that both touch
-            "trainable", "class_weights" or "average" are refused by name; factors on "lr" multiply; see
-            `bertlab.callbacks.run.RESOURCES`.
+        touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
+            strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
         nesting: of strategies that wrap the loss: the one with the greater number is outside.
-        depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and
-            ranks, even without dropout.
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
@@ -85,7 +82,6 @@ class Strategy(Callback):
     leads: ClassVar[str | None] = None
     stages: int | None = None
     nesting: ClassVar[int] = 0
-    depends_on_split: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.
