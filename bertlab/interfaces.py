@@ -5,6 +5,7 @@ Shape legend, used by every docstring:
 - B batch, T tokens of a padded sequence, D hidden size, V vocabulary size, C labels (classes)
 - packed: N tokens of all sequences of a batch one after another, S sequences
 - G sequences of a whole optimizer step (all micro-batches of all ranks together)
+- W words with a tag
 """
 
 from __future__ import annotations
@@ -90,6 +91,26 @@ class PretrainingBatch(TextBatch):
     sentence_labels: Tensor | None = None
     step_masked: int = 0
     step_sequences: int = 0
+
+
+@dataclass(slots=True)
+class WordBatch(TextBatch):
+    """One micro-batch of sentences whose words have tags, packed as a `TextBatch`.
+
+    A sequence is a sentence, or a window of a long one; every word has its tag in one window only. Tags stand at the
+    first piece of a word (in training, if asked for, at all of its pieces).
+
+    Attributes:
+        places: (W,) int64 places in the packed batch at which a tag stands, ascending.
+        words: (W,) int64 number of the word in its split.
+        sentences: (W,) int64 number of the sentence in its split.
+        labels: (W,) int64 class of each place; None where there are none.
+        step_labels: (G,) the labels of all places of the whole optimizer step; None outside training.
+    """
+
+    places: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    words: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    sentences: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 class EncoderOutput(NamedTuple):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bertlab.data.conll import read_conll
 from bertlab.sources.cache import build_once, cache_folder
 from bertlab.sources.catalogue import find
 from bertlab.sources.packaged import fetch
@@ -16,16 +18,17 @@ from bertlab.sources.packaged import fetch
 REVISION = 1  # raise when a repair changes, so that no older Parquet file is read
 
 
-def packaged_tables(source: str) -> dict[str, pa.Table]:
+def packaged_tables(source: str, kind: Literal["texts", "words"] = "texts") -> dict[str, pa.Table]:
     """The splits of `packaged:<name>`: `train` alone, or `train` and `test` where the data set has both.
 
-    Columns are `text` and `label`; the sentiment sets have `id` and `rating` (−4 to 4) too.
+    Columns of texts are `text` and `label`; the sentiment sets have `id` and `rating` (−4 to 4) too. Sentences with
+    tagged words have `words` and `tags`.
 
     Raises:
         ValueError: no packaged data set has this name.
         DownloadError: it could not be downloaded.
     """
-    name, entry = find(source, "texts")
+    name, entry = find(source, kind)
 
     def build(folder: Path) -> None:
         for split, table in _repair(name, fetch(name)).items():
@@ -38,6 +41,8 @@ def packaged_tables(source: str) -> dict[str, pa.Table]:
 def _repair(name: str, path: Path) -> dict[str, pa.Table]:
     if name == "sms_spam":
         return {"train": sms_spam(path.read_text(encoding="utf-8"))}
+    if name == "tweets_ner":
+        return {"train": read_conll(path)}  # as it is: nothing in it is damaged
     if name.startswith("sentiment_"):
         return {"train": sentiment(path.read_text(encoding="utf-8"))}
     prefix = name.replace("_", "-")

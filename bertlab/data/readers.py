@@ -51,7 +51,12 @@ def _read_parquet(path: Path) -> pa.Table:
         raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
-def _decode(path: Path) -> str:
+def decode(path: Path) -> str:
+    """The text of a file, which is UTF-8 with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not UTF-8; the message names the line.
+    """
     raw = path.read_bytes()
     try:
         return raw.decode("utf-8-sig")
@@ -66,7 +71,7 @@ def _decode(path: Path) -> str:
 def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     # A text may be longer than the csv module's default limit of 131,072 characters for a field.
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(decode(path), newline=""), delimiter=delimiter, strict=True)
     rows = _records(reader, path)
     names = next(rows)
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -102,7 +107,7 @@ def _read_jsonl(path: Path) -> pa.Table:
     columns: dict[str, list[Any]] = {}
     rows = 0
     # Only \n ends a line: str.splitlines would also cut at characters that JSON strings may hold.
-    for line_number, line in enumerate(_decode(path).split("\n"), start=1):
+    for line_number, line in enumerate(decode(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -1,10 +1,10 @@
-"""The checked rows of a split: texts, labels as numbers and ids; and their division into splits."""
+"""The checked rows of a split: texts, labels as numbers and ids."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.data.checks import column_of, ids_of, texts_of
-from bertlab.data.splits import first_occurrences, split_rows
 from bertlab.data.tables import Split
 
 
@@ -107,86 +106,6 @@ def without_empty(rows: TextRows) -> TextRows:
             f"{rows.where}: {len(rows) - len(full)} of {len(rows)} rows have no text and are dropped."
         )
     return rows.take(np.array(full, dtype=np.int64))
-
-
-def without_duplicates(splits: Mapping[str, TextRows]) -> dict[str, TextRows]:
-    """Each text once: of equal ones in a split the first; of equal ones in two, that of the later split.
-
-    `test` is never shortened by another split, so that scores on a published test split stay comparable.
-    """
-    taken: set[Hashable] = set()
-    kept: dict[str, TextRows] = {}
-    for name in ("test", "validation", "train"):
-        if name not in splits:
-            continue
-        rows = splits[name]
-        keys = rows.keys()
-        first = first_occurrences(keys)
-        _warn_of_conflicts(rows, keys)
-        kept[name] = rows.take(
-            np.array([row for row in first.tolist() if keys[row] not in taken], dtype=np.int64)
-        )
-        taken.update(keys)
-    return {name: kept[name] for name in splits}
-
-
-def _warn_of_conflicts(rows: TextRows, keys: list[Hashable]) -> None:
-    labels: dict[Hashable, set[Any]] = {}
-    for key, label in zip(keys, np.asarray(rows.labels).tolist(), strict=True):
-        labels.setdefault(key, set()).add(tuple(label) if isinstance(label, list) else label)
-    conflicts = [key for key, seen in labels.items() if len(seen) > 1]
-    if conflicts:
-        rank_zero_warn(
-            f"{rows.where}: {len(conflicts)} texts occur more than once with different labels; deduplicate keeps the "
-            f"first label. One of them: {str(conflicts[0])[:80]!r}."
-        )
-
-
-def warn_of_overlap(splits: Mapping[str, TextRows]) -> None:
-    """Warn where a text of the training split is in another split too."""
-    if "train" not in splits:
-        return
-    train = set(splits["train"].keys())
-    for name, rows in splits.items():
-        keys = rows.keys() if name != "train" else []
-        shared = sum(key in train for key in keys)
-        if shared:
-            rank_zero_warn(
-                f"{rows.where}: {shared} of its {len(rows)} texts are in the training split too "
-                f"({splits['train'].where}). deduplicate: true takes them out of the training split."
-            )
-
-
-def add_missing_splits(
-    splits: Mapping[str, TextRows],
-    fractions: Mapping[str, float],
-    stratum_of: Callable[[Any], list[Hashable]],
-    seed: int,
-) -> dict[str, TextRows]:
-    """Make validation and test splits that the source lacks out of the training split.
-
-    Args:
-        splits: those that the source has.
-        fractions: share of the training rows for `validation` and `test`; 0 makes none.
-        stratum_of: from the labels of a split to what is to be divided alike.
-        seed: of the division.
-    """
-    wanted = {name: share for name, share in fractions.items() if name not in splits and share > 0}
-    if not wanted or "train" not in splits:
-        return dict(splits)
-    train = splits["train"]
-    divided = split_rows(train.keys(), stratum_of(train.labels), wanted, seed)
-    made = {
-        name: replace(train.take(rows), where=f"{train.where}, {name} split")
-        for name, rows in divided.items()
-    }
-    empty = [name for name, rows in made.items() if len(rows) == 0]
-    if empty:
-        raise ValueError(
-            f"{train.where}: {len(train)} rows are too few to make a {' and a '.join(empty)} split of them "
-            f"(fractions {dict(wanted)}). Give files for the splits, or set the fraction to 0."
-        )
-    return dict(splits) | made
 
 
 def strata(labels: npt.NDArray[Any]) -> list[Hashable]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 
@@ -14,6 +15,24 @@ from bertlab.sources.catalogue import PREFIX
 
 SPLITS = ("train", "validation", "test")
 ALIASES = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files hold the rows, and how they are read.
+
+    Attributes:
+        endings: of their names.
+        read: gives the rows of one.
+        packaged: what kind of packaged data sets they stand beside.
+    """
+
+    endings: tuple[str, ...]
+    read: Callable[[Path], pa.Table]
+    packaged: Literal["texts", "words"]
+
+
+TEXTS = Files(FORMATS, read_file, "texts")
 
 
 class Split:
@@ -39,6 +58,7 @@ def load_splits(
     subset: str | None = None,
     revision: str | None = None,
     split_names: Mapping[str, str] | None = None,
+    kind: Files = TEXTS,
 ) -> dict[str, Split]:
     """Read what there is; a split that the source lacks is absent (and may be made of `train`).
 
@@ -48,6 +68,7 @@ def load_splits(
         subset: configuration of a hub data set, e.g. `sst2` of `nyu-mll/glue`.
         revision: commit, tag or branch of a hub data set.
         split_names: which split of a hub data set serves as train, validation and test.
+        kind: of files to read.
 
     Raises:
         ValueError: arguments that clash, or unknown split names.
@@ -58,23 +79,23 @@ def load_splits(
         raise ValueError(f"source, files: {given} given; exactly one of them is accepted.")
     _check_split_names("files", files)
     _check_split_names("split_names", split_names)
-    is_hub = source is not None and _is_hub(source)
+    is_hub = source is not None and _is_hub(source, kind)
     for name, value in (("subset", subset), ("revision", revision), ("split_names", split_names)):
         if value is not None and not is_hub:
             raise ValueError(f"{name}: {value!r} is only for a hub data set; source is {source or files}.")
     if files is not None:
-        return {name: Split(read_file(Path(path).expanduser()), path) for name, path in files.items()}
+        return {name: Split(kind.read(Path(path).expanduser()), path) for name, path in files.items()}
     assert source is not None
     if source.startswith(PREFIX):
-        tables = packaged_tables(source)
+        tables = packaged_tables(source, kind.packaged)
         return {
             name: Split(table, f"{source} {name}" if tables.keys() != {"train"} else source)
             for name, table in tables.items()
         }
     if is_hub:
-        return _from_hub(source, subset, revision, split_names)
+        return _from_hub(source, subset, revision, split_names, kind)
     path = Path(source).expanduser()
-    return _from_folder(path) if path.is_dir() else {"train": Split(read_file(path), source)}
+    return _from_folder(path, kind) if path.is_dir() else {"train": Split(kind.read(path), source)}
 
 
 def _check_split_names(key: str, given: Mapping[str, str] | None) -> None:
@@ -85,37 +106,43 @@ def _check_split_names(key: str, given: Mapping[str, str] | None) -> None:
         raise ValueError(f"{key}: there is no train among {', '.join(given) or 'nothing'}.")
 
 
-def _is_hub(source: str) -> bool:
+def _is_hub(source: str, kind: Files) -> bool:
     """A hub id is `name` or `owner/name`, exists on no disk, and does not look like a file."""
     if source.startswith(PREFIX) or Path(source).expanduser().exists():
         return False
     return (
         not source.startswith((".", "/", "~"))
         and source.count("/") <= 1
-        and Path(source).suffix not in FORMATS
+        and Path(source).suffix not in kind.endings
     )
 
 
-def _from_folder(folder: Path) -> dict[str, Split]:
+def _from_folder(folder: Path, kind: Files) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     for name, aliases in ALIASES.items():
-        found = sorted(path for path in folder.iterdir() if path.stem in aliases and path.suffix in FORMATS)
+        found = sorted(
+            path for path in folder.iterdir() if path.stem in aliases and path.suffix in kind.endings
+        )
         if len(found) > 1:
             raise ValueError(
                 f"{folder}: more than one file for {name}: {', '.join(path.name for path in found)}."
             )
         if found:
-            splits[name] = Split(read_file(found[0]), str(found[0]))
+            splits[name] = Split(kind.read(found[0]), str(found[0]))
     if "train" not in splits:
         seen = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
         raise FileNotFoundError(
-            f"{folder}: no file train with one of the endings {', '.join(FORMATS)}; the folder holds {seen}."
+            f"{folder}: no file train with one of the endings {', '.join(kind.endings)}; the folder holds {seen}."
         )
     return splits
 
 
 def _from_hub(
-    source: str, subset: str | None, revision: str | None, split_names: Mapping[str, str] | None
+    source: str,
+    subset: str | None,
+    revision: str | None,
+    split_names: Mapping[str, str] | None,
+    kind: Files,
 ) -> dict[str, Split]:
     import datasets
 
@@ -124,7 +151,7 @@ def _from_hub(
     except (FileNotFoundError, ConnectionError, ValueError, OSError) as error:
         raise FileNotFoundError(
             f"source: {source} is neither a file or folder here nor a data set that the hub gives: {error}. "
-            f"Accepted: a file ({', '.join(FORMATS)}), a folder, {PREFIX}<name>, or a hub id with a network."
+            f"Accepted: a file ({', '.join(kind.endings)}), a folder, {PREFIX}<name>, or a hub id with a network."
         ) from error
     wanted = split_names or {name: name for name in SPLITS if name in loaded}
     missing = sorted(set(wanted.values()) - set(loaded))
@@ -136,9 +163,7 @@ def _from_hub(
 
 
 def _hub_split(dataset: Any, where: str) -> Split:
-    names = {
-        column: list(feature.names)
-        for column, feature in dataset.features.items()
-        if hasattr(feature, "names")
-    }
+    # Of a column of lists, the feature inside names the numbers.
+    inside = {column: getattr(feature, "feature", feature) for column, feature in dataset.features.items()}
+    names = {column: list(feature.names) for column, feature in inside.items() if hasattr(feature, "names")}
     return Split(dataset.with_format("arrow")[:], where, names)

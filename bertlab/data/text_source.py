@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from bertlab.data.division import add_missing_splits, check_fractions, warn_of_overlap, without_duplicates
 from bertlab.data.labels import Names, Problem, choose_label_names, class_ids, multi_hot, names_of, targets_of
 from bertlab.data.readers import read_file
 from bertlab.data.rows import (
     Columns,
     TextRows,
-    add_missing_splits,
     read_rows,
     strata,
     warn_of_absent_classes,
-    warn_of_overlap,
-    without_duplicates,
     without_empty,
 )
 from bertlab.data.tables import Split, load_splits
@@ -110,11 +108,7 @@ def check_options(
     Raises:
         ValueError: names the arguments.
     """
-    for name, share in fractions.items():
-        if not 0.0 <= share < 1.0:
-            raise ValueError(f"{name}_fraction: {share} is not in [0, 1).")
-    if sum(fractions.values()) >= 1.0:
-        raise ValueError(f"validation_fraction, test_fraction: {dict(fractions)} leave no row for training.")
+    check_fractions(fractions)
     if problem == "regression" and label_names is not None:
         raise ValueError(
             f"label_names: {list(label_names)}, but problem: regression has no classes. Drop one."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,10 @@ def tokenise(tokenizer: Any, rows: TextRows, max_length: int) -> TokenisedTexts:
             f"max_length: {max_length} is not accepted: this tokenizer takes {special + 1} to "
             f"{tokenizer.model_max_length} tokens ({special} of them special)."
         )
-    key = _content_key(tokenizer, rows.texts, rows.pairs, max_length)
+    settings = (
+        FORMAT, max_length, tokenizer.truncation_side, _has_segments(tokenizer), rows.pairs is not None,
+    )  # fmt: skip
+    key = content_key(tokenizer, settings, rows.texts, rows.pairs or ())
 
     def build(folder: Path) -> None:
         _save_flat(folder, _map(folder, tokenizer, rows, max_length, key))
@@ -81,12 +84,18 @@ def tokenise(tokenizer: Any, rows: TextRows, max_length: int) -> TokenisedTexts:
     )
 
 
-def _content_key(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> str:
+def content_key(tokenizer: Any, settings: tuple[Any, ...], *columns: Iterable[str]) -> str:
+    """A name for what a tokenizer makes of some texts: other texts, settings or vocabularies have other names.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        settings: plain values.
+        columns: of texts.
+    """
     digest = hashlib.sha256()
-    settings = (FORMAT, max_length, tokenizer.truncation_side, _has_segments(tokenizer), pairs is not None)
     digest.update(repr(settings).encode())
     definition = tokenizer.backend_tokenizer.to_str()  # vocabulary, normaliser, …: all of it, as JSON
-    for column in ((definition,), texts, pairs or ()):
+    for column in ((definition,), *columns):
         for text in column:
             raw = text.encode("utf-8", "surrogatepass")
             digest.update(len(raw).to_bytes(8, "little"))

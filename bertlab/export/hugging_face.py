@@ -15,19 +15,26 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
 )
 
 from bertlab.heads.classification import ClassificationHead
 from bertlab.heads.layouts import LAYOUTS, REPLACED, SENTENCE, Layout, names_in_transformers
+from bertlab.heads.tagging import TaggingHead
 from bertlab.tasks.masked_language import MaskedLanguage
 from bertlab.tasks.pretraining import Pretraining
 from bertlab.tasks.replaced_tokens import ReplacedTokens
 from bertlab.tasks.sequence_classification import SequenceClassification
 from bertlab.tasks.text_task import TextTask
+from bertlab.tasks.token_classification import TokenClassification
 
 #: Types whose classifier in transformers is dropout and a linear layer on the pooler's output, as bertlab's is.
 CLASSIFIERS = {"bert", "albert"}
+#: Types whose tagger in transformers is dropout and a linear layer on every token.
+TAGGERS = {
+    "bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "albert", "deberta-v2", "mpnet",
+}  # fmt: skip
 PROBLEMS = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
@@ -47,8 +54,8 @@ def export_hugging_face(task: TextTask, tokenizer: Any, folder: str | Path) -> P
 
     Returns:
         The model that was written: `BertForPreTraining` where the task has a sentence head, `BertForMaskedLM`,
-        `ElectraForPreTraining`, `BertForSequenceClassification`, or their like of other types; `BertModel` for a
-        discriminator of replaced tokens that is no ELECTRA.
+        `ElectraForPreTraining`, `BertForSequenceClassification`, `BertForTokenClassification`, or their like of
+        other types; `BertModel` for a discriminator of replaced tokens that is no ELECTRA.
 
     Raises:
         FileExistsError: there is something at `folder`.
@@ -83,8 +90,13 @@ def hugging_face_model(task: TextTask) -> PreTrainedModel:
     if isinstance(task, SequenceClassification):
         _describe_classifier(config, task)
         make: Any = AutoModelForSequenceClassification
+    elif isinstance(task, TokenClassification):
+        _describe_tagger(config, task)
+        make = AutoModelForTokenClassification
     elif not isinstance(task, Pretraining):
-        raise ValueError(f"bertlab export takes Pretraining and SequenceClassification, got {task.name}")
+        raise ValueError(
+            f"bertlab export takes Pretraining, SequenceClassification and TokenClassification, got {task.name}"
+        )
     elif isinstance(task.heads, ReplacedTokens):
         make = AutoModelForPreTraining if kind == "electra" else AutoModel
     elif kind not in LAYOUTS:
@@ -158,7 +170,7 @@ def _names(model: PreTrainedModel, task: TextTask) -> dict[str, str]:
 def _heads(task: TextTask) -> list[tuple[str, nn.Module, Mapping[str, str]]]:
     """Prefix in the task, module, and names of each head."""
     head: Any = task.head
-    if isinstance(head, ClassificationHead):
+    if isinstance(head, ClassificationHead | TaggingHead):
         return [("head", head, {"output": "classifier"})]
     if isinstance(head, ReplacedTokens):
         return [("head.replaced", head.replaced, REPLACED)]
@@ -181,10 +193,28 @@ def _describe_classifier(config: Any, task: SequenceClassification) -> None:
             f"{' and '.join(sorted(CLASSIFIERS))}, which transformers builds alike; got pool {task.pool!r} of "
             f"a {config.model_type}{'' if task.encoder.has_pooler else ' without a pooler'}"
         )
+    _describe_labels(config, task, task.dropout)
+    config.problem_type = PROBLEMS[task.problem]
+
+
+def _describe_tagger(config: Any, task: TokenClassification) -> None:
+    """Write labels and dropout into the configuration of a tagger.
+
+    Raises:
+        ValueError: transformers has no such tagger.
+    """
+    if config.model_type not in TAGGERS:
+        raise ValueError(
+            f"bertlab export writes taggers of {', '.join(sorted(TAGGERS))}, which transformers builds alike; the "
+            f"encoder is a {config.model_type}"
+        )
+    _describe_labels(config, task, task.dropout)
+
+
+def _describe_labels(config: Any, task: TextTask, dropout: float) -> None:
     labels = list(task.label_names) if task.label_names else ["value"]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
-    config.problem_type = PROBLEMS[task.problem]
     for field in ("classifier_dropout", "classifier_dropout_prob"):
         if hasattr(config, field):
-            setattr(config, field, task.dropout)
+            setattr(config, field, dropout)

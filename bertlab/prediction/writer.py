@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from bertlab.interfaces import HasClassCounts
+from bertlab.prediction.tagged_sentences import WORDS, with_tags
 from bertlab.tracking.atomic import atomic_file
 
 
@@ -30,8 +31,9 @@ class PredictionWriter(Callback):
 
     Columns: those of the data module's `predict_table()` (id or text, and the label where it is known); then
     `predicted` (a label; a list of labels for multi-label; a number for regression); then, of classes,
-    `probability_<label>` for each. The file is there whole or not at all. All ranks hand their rows to the
-    first, which writes.
+    `probability_<label>` for each. Where the table has a column `words`, a row is a sentence, the model's answers
+    are of its words, and the columns are those of `bertlab.prediction.tagged_sentences`. The file is there whole or
+    not at all. All ranks hand their rows to the first, which writes.
 
     Args:
         folder: of the files.
@@ -75,9 +77,13 @@ class PredictionWriter(Callback):
             return
         table = data.predict_table()
         names = data.label_names if isinstance(data, HasClassCounts) else None
-        answers = _in_order(index, answers, table.num_rows)
-        several = getattr(pl_module, "problem", None) == "multi_label"
-        table = with_answers(table, answers, names, several)
+        problem = getattr(pl_module, "problem", None)
+        if WORDS in table.column_names:
+            answers = _in_order(index, answers, len(table.column(WORDS).combine_chunks().flatten()), "word")
+            table = with_tags(table, answers, names or (), entities=problem == "entities")
+        else:
+            answers = _in_order(index, answers, table.num_rows)
+            table = with_answers(table, answers, names, several=problem == "multi_label")
         source = getattr(data, "predict_source", None)
         path = self._folder / f"{Path(source).stem if source else 'test'}.parquet"
         with atomic_file(path) as file:
@@ -99,14 +105,14 @@ class PredictionWriter(Callback):
         return torch.cat(indices).cpu(), torch.cat(parts).cpu()
 
 
-def _in_order(index: Tensor, answers: Tensor, rows: int) -> Tensor:
+def _in_order(index: Tensor, answers: Tensor, rows: int, unit: str = "row") -> Tensor:
     """(rows, C): the answers by row; a row that a sampler gave twice counts once."""
     found = torch.zeros(rows, dtype=torch.bool)
     found[index] = True
     if not found.all():
         missing = (~found).nonzero().flatten().tolist()
         raise ValueError(
-            f"{len(missing)} of {rows} rows got no prediction, the first of them row {missing[0]}"
+            f"{len(missing)} of {rows} {unit}s got no prediction, the first of them {unit} {missing[0]}"
         )
     ordered = answers.new_zeros(rows, answers.shape[1] if len(answers) else 0)
     ordered[index] = answers

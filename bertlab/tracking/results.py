@@ -19,6 +19,9 @@ from bertlab.tracking.atomic import atomic_file
 #: Metrics that have a better name than their key, in the order in which they are shown; others follow.
 _NAMES = {
     "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "positive_precision": "{positive} precision",

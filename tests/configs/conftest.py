@@ -60,32 +60,85 @@ GLUE = {
 }
 
 
+def glue(subset: str | None) -> datasets.DatasetDict:
+    """A task of GLUE with the hub's columns, features and splits, of few rows."""
+    columns, names = GLUE[str(subset)]
+    label = datasets.Value("float32") if names is None else datasets.ClassLabel(names=names)
+    features = datasets.Features(
+        {**{c: datasets.Value("string") for c in columns}, "label": label, "idx": datasets.Value("int32")}
+    )
+
+    def split(start: int, rows: int, labelled: bool) -> datasets.Dataset:
+        ids = range(start, start + rows)
+        known = [i % 11 / 2 for i in ids] if names is None else [i % len(names) for i in ids]
+        data = {c: [text(i + 1000 * k) for i in ids] for k, c in enumerate(columns)}
+        data |= {"label": known if labelled else [-1] * rows, "idx": list(ids)}
+        return datasets.Dataset.from_dict(data, features=features)
+
+    suffixes = ["_matched", "_mismatched"] if subset == "mnli" else [""]
+    splits = {"train": split(0, 70, True)}
+    for suffix in suffixes:
+        splits |= {f"validation{suffix}": split(100, 20, True), f"test{suffix}": split(200, 20, False)}
+    return datasets.DatasetDict(splits)
+
+
+PEOPLE = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+
+
+def tags(row: int) -> list[int]:
+    """A class for each word of `text(row)`: entities of one or two words, and words outside of any."""
+    words = len(text(row).split())
+    return [(0, 1 + 2 * (row % 4), 2 + 2 * (row % 4))[i % 3] for i in range(words)]
+
+
+def conll2003(subset: str | None) -> datasets.DatasetDict:
+    """CoNLL-2003 with the hub's columns, features and splits, of few rows."""
+    assert subset is None
+    strings, numbers = (
+        datasets.List(datasets.Value("string")),
+        datasets.List(datasets.ClassLabel(names=PEOPLE)),
+    )
+    features = datasets.Features({"id": datasets.Value("string"), "tokens": strings, "ner_tags": numbers})
+
+    def split(start: int, rows: int) -> datasets.Dataset:
+        ids = range(start, start + rows)
+        data = {
+            "id": [str(i) for i in ids],
+            "tokens": [text(i).split() for i in ids],
+            "ner_tags": [tags(i) for i in ids],
+        }
+        return datasets.Dataset.from_dict(data, features=features)
+
+    return datasets.DatasetDict(train=split(0, 70), validation=split(100, 20), test=split(200, 20))
+
+
+HUB = {"nyu-mll/glue": (glue, None), "eriktks/conll2003": (conll2003, "refs/convert/parquet")}
+
+
 @pytest.fixture
-def glue_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets.load_dataset` gives GLUE's tasks with the hub's columns, features and splits, of few rows."""
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets.load_dataset` gives what the hub has, of few rows."""
 
-    def load_dataset(source: str, subset: str, revision: str | None = None) -> datasets.DatasetDict:
-        assert source == "nyu-mll/glue"
-        columns, names = GLUE[subset]
-        label = datasets.Value("float32") if names is None else datasets.ClassLabel(names=names)
-        features = datasets.Features(
-            {**{c: datasets.Value("string") for c in columns}, "label": label, "idx": datasets.Value("int32")}
-        )
-
-        def split(start: int, rows: int, labelled: bool) -> datasets.Dataset:
-            ids = range(start, start + rows)
-            known = [i % 11 / 2 for i in ids] if names is None else [i % len(names) for i in ids]
-            data = {c: [text(i + 1000 * k) for i in ids] for k, c in enumerate(columns)}
-            data |= {"label": known if labelled else [-1] * rows, "idx": list(ids)}
-            return datasets.Dataset.from_dict(data, features=features)
-
-        suffixes = ["_matched", "_mismatched"] if subset == "mnli" else [""]
-        splits = {"train": split(0, 70, True)}
-        for suffix in suffixes:
-            splits |= {f"validation{suffix}": split(100, 20, True), f"test{suffix}": split(200, 20, False)}
-        return datasets.DatasetDict(splits)
+    def load_dataset(source: str, subset: str | None, revision: str | None = None) -> datasets.DatasetDict:
+        make, its_revision = HUB[source]
+        assert revision == its_revision
+        return make(subset)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.fixture
+def word_folder(tmp_path: Path) -> str:
+    """train.txt and test.txt with a word and its tag in a line, as packaged sets have them."""
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for name, start, rows in (("train", 0, 90), ("test", 100, 30)):
+        sentences = [
+            "".join(f"{word}\t{PEOPLE[tag]}\n" for word, tag in zip(text(i).split(), tags(i), strict=True))
+            for i in range(start, start + rows)
+        ]
+        (folder / f"{name}.txt").write_text("\t\n".join(sentences))
+    return str(folder)
 
 
 @pytest.fixture

@@ -39,12 +39,13 @@ def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", FINETUNE, ids=name_of)
 def test_runs_two_steps(
-    path: Path, tiny_bert: str, text_folder: str, in_tmp: Path, glue_on_the_hub: None
+    path: Path, tiny_bert: str, text_folder: str, word_folder: str, in_tmp: Path, hub: None
 ) -> None:
     flags = ["--config", str(path), "--model.encoder.source", tiny_bert]
-    data = path.parent / yaml.safe_load(path.read_text())["data"]
-    if str(yaml.safe_load(data.read_text())["init_args"]["source"]).startswith("packaged:"):
-        flags += ["--data.source", text_folder]
+    data = yaml.safe_load((path.parent / yaml.safe_load(path.read_text())["data"]).read_text())
+    if str(data["init_args"]["source"]).startswith("packaged:"):
+        of_words = data["class_path"].endswith("TokenClassificationData")
+        flags += ["--data.source", word_folder if of_words else text_folder]
     main(
         [
             "fit",

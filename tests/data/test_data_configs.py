@@ -11,16 +11,18 @@ from jsonargparse import ArgumentParser
 
 from bertlab.data.pretraining import PretrainingData
 from bertlab.data.text_classification import TextClassificationData
+from bertlab.data.token_classification import TokenClassificationData
 from tests.corpus.small_corpus import write_store
 
 ALL = sorted((Path(__file__).parents[2] / "configs" / "data").rglob("*.yaml"))
 PRETRAINING = [path for path in ALL if path.stem.startswith("pretraining")]
-FRAGMENTS = [path for path in ALL if path not in PRETRAINING]
+TAGGED = [path for path in ALL if "TokenClassificationData" in path.read_text(encoding="utf-8")]
+FRAGMENTS = [path for path in ALL if path not in PRETRAINING and path not in TAGGED]
 
 
-def of_fragment(path: Path, **more: Any) -> TextClassificationData:
+def of_fragment(path: Path, kind: type = TextClassificationData, **more: Any) -> Any:
     parser = ArgumentParser()
-    parser.add_subclass_arguments(TextClassificationData, "data")
+    parser.add_subclass_arguments(kind, "data")
     fragment = yaml.safe_load(path.read_text(encoding="utf-8"))
     fragment["init_args"] |= more
     return parser.instantiate_classes(parser.parse_object({"data": fragment})).data
@@ -35,6 +37,15 @@ def test_fragment(path: Path) -> None:
     data = of_fragment(path, tokenizer="unused")
     columns = data.text_source.columns
     assert (data.text_source.source, columns.text) == (given["source"], given.get("text_column", "text"))
+
+
+@pytest.mark.parametrize("path", TAGGED, ids=lambda path: path.stem)
+def test_fragment_of_tagged_sentences(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    given = yaml.safe_load(text)["init_args"]
+    source = of_fragment(path, TokenClassificationData, tokenizer="unused").word_source
+    assert (source.source, source.columns.words) == (given["source"], given.get("word_column", "words"))
 
 
 @pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)

@@ -60,3 +60,14 @@ def test_sms_spam_has_5160_different_texts(monkeypatch: pytest.MonkeyPatch) -> N
     table = packaged_tables("packaged:sms_spam")["train"]
     labels = dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
     assert Counter(labels.values()) == {"ham": 4518, "spam": 642}
+
+
+@pytest.mark.packaged
+def test_tweets_ner_is_what_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BERTLAB_CACHE")
+    table = packaged_tables("packaged:tweets_ner", "words")["train"]
+    tags = [tag for sentence in table["tags"].to_pylist() for tag in sentence]
+    assert (table.num_rows, len(tags)) == (2394, 46469)
+    assert sum(tag.startswith("B-") for tag in tags) == 1496
+    assert len({tag[2:] for tag in tags if tag != "O"}) == 10
+    assert len({tuple(words) for words in table["words"].to_pylist()}) == 2295

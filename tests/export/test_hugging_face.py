@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertForPreTraining, BertForSequenceClassification
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForTokenClassification,
+    BertForPreTraining,
+    BertForSequenceClassification,
+)
 
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.export.hugging_face import export_hugging_face
+from bertlab.interfaces import WordBatch
 from bertlab.tasks.pretraining import Pretraining
 from tests.encoders.tiny import padded_inputs
 from tests.tasks.test_pretraining_step import HAS_TYPES, TYPES, built, gradients
 from tests.tasks.tiny import tiny_task as tiny_classifier
 from tests.tasks.tiny_pretraining import Language, padded, tiny_encoder, tiny_task
+from tests.tasks.tiny_words import NAMES, tiny_tagger
 
 STEP = Language(16).step(torch.arange(16))
 
@@ -103,6 +110,29 @@ def test_regression(tmp_path):
     export_hugging_face(task, None, tmp_path / "out")
     model = reloaded(BertForSequenceClassification, tmp_path / "out")
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "electra", "distilbert", "albert", "deberta-v2"])
+def test_tagger_says_the_same_and_knows_its_tags(model_type, tmp_path):
+    task = tiny_tagger(encoder=tiny_encoder(model_type), label_names=list(NAMES)).eval()
+    task.head = task.build_head().eval()
+    export_hugging_face(task, None, tmp_path / "out")
+    model = reloaded(AutoModelForTokenClassification, tmp_path / "out")
+    assert model.config.id2label == dict(enumerate(NAMES))
+    batch = Language(9).batch(torch.arange(9))
+    words = WordBatch(batch.input_ids, batch.token_type_ids, batch.lengths, batch.index)
+    words.places = torch.arange(1, int(batch.lengths.sum()), 3)
+    inputs, real = padded_inputs(
+        batch, model.config.pad_token_id, types=model_type in HAS_TYPES | {"deberta-v2"}
+    )
+    torch.testing.assert_close(model(**inputs).logits[real][words.places], task(words), rtol=1e-4, atol=1e-5)
+
+
+def test_tagger_of_a_type_that_transformers_builds_otherwise(tmp_path):
+    task = tiny_tagger(encoder=tiny_encoder("modernbert"), label_names=list(NAMES))
+    task.head = task.build_head()
+    with pytest.raises(ValueError, match=r"writes taggers of albert, bert, .* the encoder is a modernbert"):
+        export_hugging_face(task, None, tmp_path / "out")
 
 
 def test_what_transformers_does_not_have_is_refused_and_leaves_nothing(tmp_path):

@@ -14,6 +14,7 @@ import torch
 from bertlab.prediction.writer import PredictionWriter, with_answers
 
 TABLE = pa.table({"text": ["a", "b", "c"]})
+SENTENCES = pa.table({"id": ["k", "l"], "words": [["Ann", "Lee", "sings"], ["Rome"]]})
 
 
 def predict(folder: Path, batches: list[dict[str, Any]], problem: str = "single_label", **data: Any) -> Path:
@@ -22,7 +23,7 @@ def predict(folder: Path, batches: list[dict[str, Any]], problem: str = "single_
         predict_source = data.get("source")
 
         def predict_table(self) -> pa.Table:
-            return TABLE
+            return data.get("table", TABLE)
 
         def class_counts(self) -> torch.Tensor:
             return torch.ones(2)
@@ -65,6 +66,37 @@ def test_regression(tmp_path: Path) -> None:
         "text": ["a", "b", "c"],
         "predicted": [-1.0, 0.5, 2.0],
     }
+
+
+WORDS = batch(
+    [3, 0, 2, 1],
+    [[0.5, 0.25, 0.125, 0.125], [0.0, 0.75, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.5, 0.0]],
+)
+
+
+def test_sentences_have_tags_and_entities(tmp_path: Path) -> None:
+    names = ("O", "B-person", "I-person", "I-place")
+    predict(tmp_path, [WORDS], problem="entities", names=names, table=SENTENCES, source="my.txt")
+    table = pq.read_table(tmp_path / "my.parquet").to_pydict()
+    assert table == {
+        "id": ["k", "l"],
+        "words": [["Ann", "Lee", "sings"], ["Rome"]],
+        "tags": [["B-person", "I-person", "O"], ["O"]],
+        "probabilities": [[0.75, 0.5, 1.0], [0.5]],
+        "entities": [[{"type": "person", "start": 0, "end": 2, "text": "Ann Lee", "score": 0.625}], []],
+    }
+
+
+def test_tags_that_are_no_entities(tmp_path: Path) -> None:
+    predict(tmp_path, [WORDS], problem="tags", names=("V", "N", "P", "X"), table=SENTENCES)
+    table = pq.read_table(tmp_path / "test.parquet")
+    assert table.column_names == ["id", "words", "tags", "probabilities"]
+    assert table["tags"].to_pylist() == [["N", "P", "V"], ["V"]]
+
+
+def test_a_word_without_an_answer_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 of 4 words got no prediction, the first of them word 0"):
+        predict(tmp_path, [batch([1, 2], [[1.0, 0.0]] * 2)], names=("O", "B-x"), table=SENTENCES)
 
 
 def test_several_labels() -> None:

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,16 @@ def state(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)
 
 
-def kill_many_times(folder: Path, kills: int, seed: int, *extra: str, **trainer: Any) -> None:
+def kill_many_times(
+    folder: Path,
+    kills: int,
+    seed: int,
+    *extra: str,
+    write: Callable[..., Path] = write_project,
+    **trainer: Any,
+) -> None:
     """Kill one run `kills` times at random points, and hold it against a run that was never killed."""
-    config = write_project(folder, **trainer)
+    config = write(folder, **trainer)
     common = ["fit", "--config", str(config), *ARGUMENTS, *extra]
     bertlab(folder, *common, "--run.name", "whole")
     whole = folder / "runs/whole/0"

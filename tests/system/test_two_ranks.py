@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.system.tiny_project import STRATEGIES, bertlab, write_project
+from tests.system.tiny_project import STRATEGIES, bertlab, write_project, write_words_project
 
 
 def table(run: Path) -> list[dict[str, str]]:
@@ -52,12 +53,17 @@ FSDP2 = {
 
 
 @pytest.mark.parametrize(
-    "trainer",
-    [DDP, DDP | {"accumulate_grad_batches": 2}, FSDP2],
-    ids=["ddp", "ddp, two micro-batches a rank", "fsdp2"],
+    ("trainer", "write"),
+    [
+        (DDP, write_project),
+        (DDP | {"accumulate_grad_batches": 2}, write_project),
+        (FSDP2, write_project),
+        (DDP, write_words_project),
+    ],
+    ids=["ddp", "ddp, two micro-batches a rank", "fsdp2", "ddp, tags of words"],
 )
-def test_two_ranks_are_one_rank(trainer: dict[str, Any], tmp_path: Path) -> None:
-    config = write_project(tmp_path)
+def test_two_ranks_are_one_rank(trainer: dict[str, Any], write: Callable[..., Path], tmp_path: Path) -> None:
+    config = write(tmp_path)
     found = yaml.safe_load(config.read_text())
     # Each rank draws dropout masks of its own, so curves can be equal only without dropout.
     found["model"]["init_args"]["dropout"] = 0.0

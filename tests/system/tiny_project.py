@@ -105,6 +105,40 @@ def write_project(folder: Path, **trainer: Any) -> Path:
     return file
 
 
+def write_sentences(file: Path, rows: int = 200, seed: int = 1) -> Path:
+    """`rows` CoNLL sentences of 3 to 20 words, no two alike: runs of spam words are offers, of ham words matters."""
+    generator = random.Random(seed)
+    sentences: set[str] = set()
+    while len(sentences) < rows:
+        lines: list[str] = []
+        for _ in range(generator.randint(1, 4)):
+            lines += [f"{word}\tO" for word in generator.choices(COMMON, k=generator.randint(1, 3))]
+            kind, words = generator.choice([("offer", SPAM), ("matter", HAM)])
+            found = generator.choices(words, k=generator.randint(1, 3))
+            lines += [f"{word}\t{'I' if place else 'B'}-{kind}" for place, word in enumerate(found)]
+        sentences.add("\n".join(lines))
+    file.write_text("\n\n".join(sorted(sentences)) + "\n")
+    return file
+
+
+def write_words_project(folder: Path, **trainer: Any) -> Path:
+    """As `write_project`, for the tags of words; long sentences are divided into windows."""
+    file = write_project(folder, **trainer)
+    config = yaml.safe_load(file.read_text())
+    config["model"]["class_path"] = "bertlab.tasks.token_classification.TokenClassification"
+    config["data"] = {
+        "class_path": "bertlab.data.token_classification.TokenClassificationData",
+        "init_args": {
+            "source": str(write_sentences(folder / "sentences.conll")),
+            "batch_size": 16,
+            "max_length": 16,
+            "window_context": 3,
+        },
+    }
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Of a command: one thread, a cache of its own, no hub."""
     return os.environ | {
