@@ -19,6 +19,7 @@ VERBS = {
     "validate": ("evaluate a checkpoint on the validation split", "bertlab.cli_lightning"),
     "test": ("evaluate a checkpoint on the test split", "bertlab.cli_lightning"),
     "predict": ("write the predictions of a checkpoint as Parquet", "bertlab.cli_lightning"),
+    "average": ("write a checkpoint with the mean of the weights of several", "bertlab.cli_average"),
     "export": ("write a checkpoint as a Hugging Face folder", "bertlab.cli_export"),
 }
 

@@ -165,6 +165,20 @@ class BertlabCLI(LightningCLI):
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
+    def before_fit(self) -> None:
+        """Refuse a checkpoint that training cannot go on from, before anything is made ready for it.
+
+        Raises:
+            ValueError: it holds weights alone.
+        """
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return
+        if "optimizer_states" not in read_checkpoint(self.checkpoint, mmap=True):
+            raise ValueError(
+                f"--ckpt_path {self.checkpoint}: the checkpoint holds weights alone, from which training cannot go on; "
+                "bertlab test, predict and export take it"
+            )
+
     def before_validate(self) -> None:
         """See `_take_label_names`."""
         self._take_label_names()

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+#: Where a checkpoint keeps the weights that training goes on from, if its `state_dict` holds others (an average).
+TRAINED_WEIGHTS = "bertlab_trained_weights"
+
 
 @dataclass(slots=True)
 class TextBatch:

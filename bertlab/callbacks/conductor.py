@@ -193,6 +193,16 @@ class Conductor:
         for strategy in self._by_name():
             strategy.after_step(self._runs[strategy.state_key])
 
+    def before_validation(self) -> None:
+        """Let strategies change what a validation sees."""
+        for strategy in self.strategies:
+            strategy.before_validation(self.module)
+
+    def after_validation(self) -> None:
+        """Have all of it undone before any strategy acts on the validation, whatever their order."""
+        for strategy in self.strategies:
+            strategy.after_validation(self.module)
+
     def observe(self, strategy: Strategy) -> None:
         """Show a strategy's trigger the metrics of a validation: those of rank 0, on all ranks."""
         metrics = {

@@ -128,6 +128,12 @@ class Strategy(Callback):
     def after_step(self, run: Run) -> None:
         """Act after each optimizer step; what is kept from it goes into `state_dict`."""
 
+    def before_validation(self, module: LightningModule) -> None:
+        """Change what a validation within training sees; called at least once, also before the sanity check."""
+
+    def after_validation(self, module: LightningModule) -> None:
+        """Undo what `before_validation` did; called at least once, before any strategy looks at the metrics."""
+
     @property
     def trigger(self) -> Trigger:
         """This instance's own copy of `when`."""
@@ -185,9 +191,17 @@ class Strategy(Callback):
         """Act after the optimizer step, if one was taken."""
         Conductor.of(trainer).after_step()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let strategies change what is validated."""
+        if trainer.state.fn == "fit":
+            Conductor.of(trainer).before_validation()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the trigger learn from the metrics."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        """Put back what was changed for the validation; let the trigger learn from the metrics."""
+        if trainer.state.fn != "fit":
+            return
+        self.after_validation(pl_module)
+        if not trainer.sanity_checking:
             Conductor.of(trainer).observe(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -12,6 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from bertlab.interfaces import TRAINED_WEIGHTS
+
 
 @runtime_checkable
 class _Rewinds(Protocol):
@@ -81,9 +83,14 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the loggers' files back to where the checkpoint was saved, if training goes on from it."""
+        """Take the loggers' files back to where the checkpoint was saved, if training goes on from it.
+
+        Training goes on from the trained weights, also where the strategy that averaged them has been taken out.
+        """
         if trainer.state.fn != "fit":
             return
+        if TRAINED_WEIGHTS in checkpoint:
+            pl_module.load_state_dict(checkpoint[TRAINED_WEIGHTS], strict=pl_module.strict_loading)
         loops = checkpoint.get(
             "loops"
         )  # a checkpoint of weights alone has none, which Lightning refuses by name

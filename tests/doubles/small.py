@@ -228,6 +228,9 @@ class KillAt(Callback):
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         self._at("train_batch_end", trainer)
 
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._at("validation_batch_end", trainer)
+
     def on_validation_end(self, trainer: Trainer, *args: Any) -> None:
         self._at("validation_end", trainer)
 

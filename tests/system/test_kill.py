@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.bits import assert_equal
-from tests.system.tiny_project import BERTLAB, bertlab, environment, write_project
+from tests.system.tiny_project import BERTLAB, STRATEGIES, bertlab, environment, write_project
 
 ARGUMENTS = ("--checkpoints.every_steps", "2")
 
@@ -103,3 +103,24 @@ def test_fifty_kills(seed: int, tmp_path: Path) -> None:
     kill_many_times(
         tmp_path, 10, seed + 1, accumulate_grad_batches=accumulate, max_epochs=6, val_check_interval=5
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["steps", "epoch", "exponential"])
+def test_kills_of_a_run_that_averages(at: str, tmp_path: Path) -> None:
+    """With a validation every fourth step many a kill comes while the average stands in the model."""
+    average: dict[str, Any] = {
+        "steps": {
+            "class_path": "bertlab.callbacks.latest_average.LatestAverage",
+            "init_args": {"last": 3, "at": "steps", "every_steps": 5},
+        },
+        "epoch": {
+            "class_path": "bertlab.callbacks.stochastic_average.StochasticAverage",
+            "init_args": {"at": "epoch", "start_fraction": 0.2},
+        },
+        "exponential": {
+            "class_path": "bertlab.callbacks.exponential_average.ExponentialAverage",
+            "init_args": {"decay": 0.9, "start_step": 7},
+        },
+    }[at]
+    kill_many_times(tmp_path, 8, 11, max_epochs=5, val_check_interval=4, callbacks=[*STRATEGIES, average])

@@ -78,7 +78,7 @@ def run(
 
 def clash(fragments: tuple[Path, ...]) -> bool:
     one, other = (strategy(fragment) for fragment in fragments)
-    exclusive = {"trainable", "class_weights"}
+    exclusive = {"trainable", "class_weights", "average"}
     return bool(one.touches & other.touches & exclusive) or (
         one.leads is not None and one.leads == other.leads
     )
@@ -88,7 +88,8 @@ def test_every_strategy_has_a_fragment() -> None:
     found: set[str] = set()
     for info in pkgutil.iter_modules(bertlab.callbacks.__path__, "bertlab.callbacks."):
         for _, made in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
-            if issubclass(made, Strategy) and made is not Strategy and made.__module__ == info.name:
+            concrete = issubclass(made, Strategy) and made is not Strategy and not inspect.isabstract(made)
+            if concrete and made.__module__ == info.name:
                 found.add(f"{made.__module__}.{made.__qualname__}")
     assert found
     assert found == {yaml.safe_load(fragment.read_text())["class_path"] for fragment in FRAGMENTS}
