@@ -4,7 +4,7 @@ BIN := .venv/bin
 # bfloat16 where the CPU computes in it; elsewhere it would be emulated, and slow.
 CPU := $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo cpu_bf16 || echo cpu)
 
-.PHONY: install quickstart check test test-slow test-gpu test-tensorflow clean
+.PHONY: install quickstart check test test-slow test-ray test-gpu test-tensorflow clean
 
 install: .venv/installed
 
@@ -25,12 +25,19 @@ check: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# One thread a process: the tests are many small things, and the cores run them side by side.
+# One thread a process: the tests are many small things, and the cores run them side by side. Those of Ray are among them
+# where Ray is installed.
 test: install
-	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m 'not slow and not gpu and not tensorflow'
+	ray=$$($(BIN)/python -c 'import importlib.util as u; print("" if u.find_spec("ray") else "and not ray")') && \
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m "not slow and not gpu and not tensorflow $$ray"
 
 test-slow: install
 	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -m slow
+
+# Installs Ray, 80 MB to download.
+test-ray: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -m ray
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu

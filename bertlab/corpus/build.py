@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from bertlab.corpus.atomic_files import read_json, write_json
+from bertlab.corpus.atomic_files import write_json
 from bertlab.corpus.build_progress import BuildProgress
 from bertlab.corpus.duplicate_search import DuplicateSearch
 from bertlab.corpus.executors import BuildError, Executor, Local
 from bertlab.corpus.raw_shards import raw_path, write_raw_shards
 from bertlab.corpus.readers import Reader
 from bertlab.corpus.report import write_report
-from bertlab.corpus.settings import differences, refuse_other_store
+from bertlab.corpus.sample import sample_sentences
+from bertlab.corpus.settings import refuse_other_store
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.steps import Splitter, TextCleaner, settings_of
 from bertlab.corpus.store_writer import write_arrays, write_meta
 from bertlab.corpus.summary import summarize
-from bertlab.corpus.text_stage import TextStage, read_text_shard, signatures_path, text_path
+from bertlab.corpus.text_stage import TextStage, signatures_path
 from bertlab.corpus.token_stage import TokenStage
 from bertlab.corpus.token_store import TOKENIZER, TokenStore
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
@@ -103,7 +106,8 @@ class CorpusBuild:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.store.with_name(f".{self.store.name}.lock"), timeout=0):
-                work = self.store.with_name(f".{self.store.name}.part")
+                # Absolute, for workers may be in other folders.
+                work = self.store.absolute().with_name(f".{self.store.name}.part")
                 if self.store.exists():
                     shutil.rmtree(work, ignore_errors=True)  # of a build that was stopped after its last step
                     refuse_other_store(self.store, self._plan())
@@ -117,12 +121,16 @@ class CorpusBuild:
         sources = [item for reader in self.documents for item in reader.identity()]
         return {"settings": self.settings(), "sources": sources, "revision": REVISION}
 
-    def _build(self, work: Path) -> None:
+    def _build(self, parts: Path) -> None:
+        self.executor.check()
         plan = self._plan()
-        if (work / "plan.json").exists() and differences(read_json(work / "plan.json"), plan):
-            shutil.rmtree(work)  # begun with other settings, or on other text
-        work.mkdir(exist_ok=True)
-        write_json(work / "plan.json", plan)
+        # A folder for each plan: nothing of a build with other settings or on other text can get into this one, not
+        # even from its jobs, if they still run somewhere.
+        work = parts / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+        for other in parts.glob("*"):
+            if other != work:
+                shutil.rmtree(other, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
         # Before the first use of tokenizers' threads, which the vocabulary is trained by.
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.executor.threads))
         with BuildProgress(self.show_progress) as progress:
@@ -139,13 +147,15 @@ class CorpusBuild:
         limits = (self.shard_characters, self.document_characters)
         with progress.bar("Reading", None) as advance:
             shards = write_raw_shards(self.documents, raw, *limits, advance)
-            if any(not stage.is_finished(n) and not raw_path(raw, n).exists() for n in range(shards)):
+            # In this order: the raw text of a shard is deleted when the shard is finished, maybe just now by a job.
+            if any(not raw_path(raw, n).exists() and not stage.is_finished(n) for n in range(shards)):
                 shutil.rmtree(raw)  # the text of a shard was damaged after its raw text had been deleted
                 write_raw_shards(self.documents, raw, *limits, advance)
         self._run(stage, shards, progress)
         return stage, shards
 
     def _run(self, stage: Stage, shards: int, progress: BuildProgress) -> None:
+        stage.folder.mkdir(exist_ok=True)
         with progress.bar(stage.title, shards) as advance:
             missing = [shard for shard in range(shards) if not stage.is_finished(shard)]
             advance(shards - len(missing))
@@ -174,14 +184,7 @@ class CorpusBuild:
         alphabet: Counter[str] = Counter()
         for shard in range(shards):
             alphabet.update(text.numbers(shard)["alphabet"])
-
-        def sentences(characters: int) -> Iterator[str]:
-            for shard in _spread(text.folder, shards, characters):
-                left_out = set(dropped.get(shard, ()))
-                for number, document in enumerate(read_text_shard(text.folder, shard)):
-                    if number not in left_out:
-                        yield from document
-
+        sentences = functools.partial(sample_sentences, text.folder, shards, dropped)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         with progress.bar("Vocabulary", None):
@@ -236,17 +239,10 @@ class CorpusBuild:
         except OSError as error:
             raise BuildError(f"{error}. What is finished is kept: run the same command again.") from error
         store.replace(self.store)
-        shutil.rmtree(work)
+        shutil.rmtree(work.parent, ignore_errors=True)  # what cannot be deleted now, the next run deletes
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / TOKENIZER / "tokenizer.json"))
-
-
-def _spread(folder: Path, shards: int, characters: int) -> list[int]:
-    """Shards whose text is about so many characters together, evenly spread over all of them."""
-    total = sum(text_path(folder, shard).stat().st_size for shard in range(shards))
-    wanted = max(1, min(shards, shards * characters // max(total, 1)))
-    return [number * shards // wanted for number in range(wanted)]

@@ -1,4 +1,4 @@
-"""Who does the work of a stage: the processes of this machine, or (`executors_cluster`) a cluster."""
+"""Who does the work of a stage: the processes of this machine, or (`datatrove_executor`) those of a cluster."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ class BuildError(RuntimeError):
 class Executor(ABC):
     """Runs a stage over shards. What comes out does not depend on it."""
 
+    def check(self) -> None:
+        """Called before anything is read: what the executor lacks is said at once.
+
+        Raises:
+            ModuleNotFoundError: a package is not installed.
+            BuildError: it cannot work here.
+        """
+        return
+
     @abstractmethod
     def run(self, stage: Stage, shards: Sequence[int], advance: Callable[[], None]) -> None:
         """Call `stage(shard)` for each of the shards, in any order.
@@ -39,7 +48,7 @@ class Executor(ABC):
     @property
     def threads(self) -> int:
         """Threads that work outside of the shards (training the vocabulary) may use."""
-        return _cores()
+        return cores()
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Local(Executor):
     @property
     def threads(self) -> int:
         """As many as there are workers."""
-        return self.workers or _cores()
+        return self.workers or cores()
 
     def run(self, stage: Stage, shards: Sequence[int], advance: Callable[[], None]) -> None:
         """As `Executor.run`."""
@@ -72,32 +81,37 @@ class Local(Executor):
                     stage(shard)
                     advance()
             elif workers > 1:
-                self._run_pool(stage, shards, workers, advance)
+                run_pool(stage, shards, workers, advance)
+        except BrokenProcessPool as error:
+            raise BuildError(
+                "A worker process died, perhaps for want of memory (fewer executor.workers need less). What is "
+                "finished is kept: run the same command again."
+            ) from error
         except OSError as error:
             raise BuildError(f"{error}. What is finished is kept: run the same command again.") from error
 
-    def _run_pool(
-        self, stage: Stage, shards: Sequence[int], workers: int, advance: Callable[[], None]
-    ) -> None:
-        # Spawned: a forked child of a process with threads (tokenizers, Arrow) can hang.
-        context = multiprocessing.get_context("spawn")
-        with _environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"):
-            pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stage,))
-            waiting: set[Future[None]] = set()
-            try:
-                for shard in shards:
-                    waiting.add(pool.submit(_work, shard))
-                    if len(waiting) >= 2 * workers:
-                        waiting = _finish_some(waiting, advance)
-                while waiting:
+
+def run_pool(stage: Stage, shards: Sequence[int], workers: int, advance: Callable[[], None]) -> None:
+    """As `Executor.run`, in processes of their own.
+
+    Raises:
+        BrokenProcessPool: one of them died.
+        Exception: what a stage raised.
+    """
+    # Spawned: a forked child of a process with threads (tokenizers, Arrow) can hang.
+    context = multiprocessing.get_context("spawn")
+    with _environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"):
+        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stage,))
+        waiting: set[Future[None]] = set()
+        try:
+            for shard in shards:
+                waiting.add(pool.submit(_work, shard))
+                if len(waiting) >= 2 * workers:
                     waiting = _finish_some(waiting, advance)
-            except BrokenProcessPool as error:
-                raise BuildError(
-                    "A worker process died, perhaps for want of memory (fewer executor.workers need less). What is "
-                    "finished is kept: run the same command again."
-                ) from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            while waiting:
+                waiting = _finish_some(waiting, advance)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _finish_some(waiting: set[Future[None]], advance: Callable[[], None]) -> set[Future[None]]:
@@ -146,6 +160,6 @@ def _environment(**values: str) -> Generator[None]:
                 os.environ[key] = value
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -35,7 +35,7 @@ class TextStage(Stage):
     count_characters: bool
     title = "Cleaning, sentences"
 
-    def work(self, shard: int) -> tuple[dict[str, Any], list[Path]]:
+    def work(self, shard: int, folder: Path) -> tuple[dict[str, Any], list[Path]]:
         """As `Stage.work`."""
         read: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
@@ -52,11 +52,11 @@ class TextStage(Stage):
             kept.append("\n".join(sentences))
             if self.count_characters:
                 characters.update(kept[-1])
-        path = text_path(self.folder, shard)
+        path = text_path(folder, shard)
         path.write_bytes("".join(block + "\n\n" for block in kept).encode("utf-8"))
         files = [path]
         if self.duplicates is not None:
-            signatures = signatures_path(self.folder, shard)
+            signatures = signatures_path(folder, shard)
             signatures.write_bytes(self.duplicates.signatures(kept))
             files.append(signatures)
         numbers = {"read": read, "rejected": rejected, "kept": len(kept), "alphabet": characters}

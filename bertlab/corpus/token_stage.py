@@ -49,7 +49,7 @@ class TokenStage(Stage):
         """Each process loads the tokenizer itself."""
         return {**self.__dict__, "_loaded": None}
 
-    def work(self, shard: int) -> tuple[dict[str, Any], list[Path]]:
+    def work(self, shard: int, folder: Path) -> tuple[dict[str, Any], list[Path]]:
         """As `Stage.work`."""
         left_out = set(self.dropped.get(shard, ()))
         documents = [
@@ -71,7 +71,7 @@ class TokenStage(Stage):
             "pieces": pieces.astype("<i8"),
         }
         for name, array in arrays.items():
-            array.tofile(token_path(self.folder, shard, name))
+            array.tofile(token_path(folder, shard, name))
         texts = [sentence for sentence, kept in zip(flat, has_tokens, strict=True) if kept]
         bits = np.bincount(owner, weights=lengths, minlength=len(documents)).astype(np.int64)
         numbers = {
@@ -85,7 +85,7 @@ class TokenStage(Stage):
             "sentence_lengths": np.bincount(np.minimum(lengths[has_tokens], LONGEST)).tolist(),
             "document_lengths": np.bincount([int(n).bit_length() for n in bits if n]).tolist(),
         }
-        return numbers, [token_path(self.folder, shard, name) for name in FILES]
+        return numbers, [token_path(folder, shard, name) for name in FILES]
 
     def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """All ids one after another, and how many each text has."""

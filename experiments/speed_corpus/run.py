@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertlab.corpus.readers import Packaged
 from bertlab.corpus.sentences import SentenceSplitter
 from bertlab.corpus.text_tokenizer import text_tokenizer
 from bertlab.corpus.token_stage import CHARACTERS_AT_ONCE
@@ -29,63 +27,51 @@ from experiments.measure import (
     study_options,
     write_results,
 )
+from experiments.speed_corpus.texts import text_file
 
 FOLDER = Path(__file__).parent
 WORK = ROOT / "runs" / "experiments" / FOLDER.name
-MB = 1_000_000
 TOKENIZER = "tokenizer alone"
 
 
 def main() -> None:
-    options = study_options(__doc__)
+    options = study_options(__doc__, memory="of the two parts, memory alone", speed="speed alone")
     output = WORK / "quick" if options.quick else FOLDER
     if not options.report:
         study = load_study(FOLDER, options.quick)
         WORK.mkdir(parents=True, exist_ok=True)
-        run_study(study, runs(study), output, options.fresh or options.quick)
+        parts = {"memory": memory, "speed": speed}
+        chosen = [name for name in parts if getattr(options, name)] or list(parts)
+        wanted = (run for name in chosen for run in parts[name](study))
+        run_study(study, wanted, output, options.fresh or options.quick)
     report(output)
 
 
-def runs(study: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
-    """Every variant at every size, in turn over the seeds; then the tokenizer alone at the smallest size."""
-    for seed in study["seeds"]:
-        for size in study["sizes"]:
-            for variant, flags in study["variants"].items():
-                known_by = {"seed": seed, "megabytes": size, "system": variant}
-                yield known_by, partial(build, study, size, seed, flags)
-        smallest = min(study["sizes"])
-        known_by = {"seed": seed, "megabytes": smallest, "system": TOKENIZER}
-        yield known_by, partial(tokenize, text_file(smallest, seed, study["document_sentences"]))
+Runs = Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]
 
 
-@cache
-def sentences() -> list[str]:
-    """Those of the packaged news and papers."""
-    splitter = SentenceSplitter()
-    texts = (d.text for name in ("news", "papers") for d in Packaged(f"packaged:{name}").documents(MB))
-    return [sentence for text in texts for sentence in splitter.split(text)]
+def speed(study: dict[str, Any]) -> Runs:
+    """Every system with one worker, which is the process itself, in turn over the seeds; then the tokenizer alone."""
+    size = study["speed"]["megabytes"]
+    for seed in study["speed"]["seeds"]:
+        known_by = {"part": "speed", "seed": seed, "megabytes": size}
+        for system, flags in study["speed"]["systems"].items():
+            yield {**known_by, "system": system}, partial(build, study, size, seed, 1, flags)
+        text = text_file(WORK, size, study["left_out"], seed)
+        yield {**known_by, "system": TOKENIZER}, partial(tokenize, text)
 
 
-def text_file(megabytes: int, seed: int, document_sentences: int) -> Path:
-    """JSON Lines of so much text: documents of sentences drawn at random, so that no two are alike."""
-    path = WORK / f"text-{megabytes}-{seed}.jsonl"
-    if path.exists():
-        return path
-    generator = random.Random(seed)
-    written = 0
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        while written < megabytes * MB:
-            text = " ".join(generator.choices(sentences(), k=document_sentences))
-            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-            written += len(text.encode())
-    part.replace(path)
-    return path
+def memory(study: dict[str, Any]) -> Runs:
+    """Every step, with workers, by the size of the text."""
+    workers = study["memory"]["workers"]
+    for size in study["memory"]["megabytes"]:
+        known_by = {"part": "memory", "seed": 0, "megabytes": size, "system": f"{workers} workers"}
+        yield known_by, partial(build, study, size, 0, workers, [])
 
 
-def build(study: dict[str, Any], size: int, seed: int, flags: list[str]) -> dict[str, Any]:
-    """One build with one worker, which is the process itself, so that its peak is that of everything."""
-    path = text_file(size, seed, study["document_sentences"])
+def build(study: dict[str, Any], size: int, seed: int, workers: int, flags: list[str]) -> dict[str, Any]:
+    """One build, in a process of its own."""
+    path = text_file(WORK, size, study["left_out"], seed)
     reader = {"class_path": "bertlab.corpus.readers.JsonLines", "init_args": {"path": str(path)}}
     store = WORK / "store"
     shutil.rmtree(store, ignore_errors=True)
@@ -103,10 +89,15 @@ def build(study: dict[str, Any], size: int, seed: int, flags: list[str]) -> dict
         "--output",
         str(store),
     ]
-    command += ["--documents", json.dumps([reader]), "--executor.workers", "1", *flags]
+    command += ["--documents", json.dumps([reader]), "--executor.workers", str(workers), *flags]
     run_command(command, WORK / "log.txt")
-    tokens = json.loads((store / "summary.json").read_text())["tokens"]
-    row = {**json.loads(took.read_text()), "tokens": tokens}
+    summary = json.loads((store / "summary.json").read_text(encoding="utf-8"))
+    row = {
+        **json.loads(took.read_text(encoding="utf-8")),
+        "read": summary["read"]["documents"],
+        "documents": summary["documents"],
+        "tokens": summary["tokens"],
+    }
     shutil.rmtree(store)
     return row
 
@@ -132,27 +123,29 @@ def tokenize(path: Path) -> dict[str, Any]:
     tokens = sum(
         len(e.ids) for b in batches for e in tokenizer.encode_batch_fast(b, add_special_tokens=False)
     )
-    return {
-        "seconds": time.perf_counter() - wall,
-        "cpu_seconds": time.process_time() - cpu,
-        "peak_mib": "",
-        "tokens": tokens,
-    }
+    return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "tokens": tokens}
 
 
 def report(output: Path) -> None:
-    """The table: by system and size, medians over the seeds."""
+    """Two tables: speed by system, medians over the seeds; and memory by size."""
     rows = read_rows(output / "results.csv")
-    head = ["system", "text, MB", "MB a minute", "MB a CPU minute", "peak memory, MiB"]
-    table = [head]
-    for system in dict.fromkeys(row["system"] for row in rows):
-        for size in sorted({row["megabytes"] for row in rows if row["system"] == system}):
-            known_by = {"system": system, "megabytes": size}
-            speed = [60 * size / median_of(rows, column, **known_by) for column in ("seconds", "cpu_seconds")]
-            peak = "" if system == TOKENIZER else f"{median_of(rows, 'peak_mib', **known_by):.0f}"
-            table.append([system, f"{size:g}", *(f"{value:.1f}" for value in speed), peak])
-    seeds = len({row["seed"] for row in rows})
-    text = f"{measured_on(output)}\n\nMedians of {seeds} seed(s), one worker.\n\n{markdown_table(table)}"
+    tables = {part: [row for row in rows if row["part"] == part] for part in ("speed", "memory")}
+    speeds = [["system, one worker", "text, MB", "MB a minute", "MB a CPU minute", "peak memory, MiB"]]
+    for system in dict.fromkeys(row["system"] for row in tables["speed"]):
+        some = [row for row in tables["speed"] if row["system"] == system]
+        size = some[0]["megabytes"]
+        a_minute = [60 * size / median_of(some, column) for column in ("seconds", "cpu_seconds")]
+        peak = "" if system == TOKENIZER else f"{median_of(some, 'peak_mib'):.0f}"
+        speeds.append([system, f"{size:g}", *(f"{value:.1f}" for value in a_minute), peak])
+    head = ["text, MB", "documents", "tokens, M", "parent, MiB", "largest worker, MiB", "all together, MiB"]
+    peaks = [head]
+    for row in tables["memory"]:
+        memories = [f"{row[f'{name}_mib']:.0f}" for name in ("parent", "worker", "together")]
+        counts = [f"{row['documents']:,} of {row['read']:,}", f"{row['tokens'] / 1e6:.1f}"]
+        peaks.append([f"{row['megabytes']:g}", *counts, *memories])
+    parts = [markdown_table(table) for table in (speeds, peaks) if len(table) > 1]
+    seeds = len({row["seed"] for row in tables["speed"]})
+    text = "\n\n".join([measured_on(output), f"Speed: medians of {seeds} seed(s).", *parts])
     print(text)
     write_results(output, text)
 

@@ -15,7 +15,8 @@ from bertlab.cli import main
 CONFIGS = Path(__file__).parents[2] / "configs"
 FINETUNE = sorted(CONFIGS.glob("finetune/**/*.yaml"))
 PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
-CORPUS = sorted(CONFIGS.glob("corpus/**/*.yaml"))
+CORPUS = sorted(CONFIGS.glob("corpus/*.yaml"))
+EXECUTORS = sorted(CONFIGS.glob("corpus/executors/*.yaml"))  # tests/corpus runs them
 FRAGMENTS = {"callbacks": "--trainer.callbacks+=", "data": "--data=", "encoders": "--model.encoder="}
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
 QUIET = [
@@ -125,7 +126,21 @@ def test_corpus_is_built(path: Path, tiny_bert: str, prose: Path) -> None:
     assert summary["sentences"] == (15 if path.stem == "wikipedia" else 3) * summary["documents"]
 
 
-@pytest.mark.parametrize("path", CORPUS, ids=name_of)
+@pytest.mark.parametrize("path", EXECUTORS, ids=name_of)
+def test_executor_of_a_corpus_is_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--config", str(CORPUS[0]), "--config", str(path), "--print_config"]
+    with pytest.raises(SystemExit):
+        main(["corpus", *flags])
+    # A time of day is a number to plain YAML, and text to jsonargparse.
+    executor, wanted = (
+        yaml.safe_load(text.replace("04:00:00", "'04:00:00'"))["executor"]
+        for text in (capsys.readouterr().out, path.read_text())
+    )
+    assert executor["class_path"] == wanted["class_path"]
+    assert executor["init_args"] == {**executor["init_args"], **wanted["init_args"]}
+
+
+@pytest.mark.parametrize("path", [*CORPUS, *EXECUTORS], ids=name_of)
 def test_corpus_is_short_and_says_what_it_does(path: Path) -> None:
     test_is_short_and_says_what_it_does(path)
 

@@ -76,19 +76,18 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path) -> N
     command = [sys.executable, "-m", "bertlab.cli", "corpus", "--config", str(config)]
     command += ["--output", str(tmp_path / "killed"), "--executor.workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    work = tmp_path / ".killed.part"
+    work = tmp_path / ".killed.part"  # with a folder for the settings
     for awaited in ("raw/00002.jsonl", "text/00003.json", "tokenizer", "tokens/00002.json"):
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as process:
-            while process.poll() is None and not (work / awaited).exists():
+            while process.poll() is None and not list(work.glob(f"*/{awaited}")):
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             _, errors = process.communicate()
         assert process.returncode == -signal.SIGKILL, (awaited, errors.decode()[-2000:])
         assert not (tmp_path / "killed").exists()
-    finished = {path: path.stat().st_mtime_ns for path in (work / "text").glob("*.json")}
-    assert finished
+    assert list(work.glob("*/text/*.json"))
     corpus(config, "--output", str(tmp_path / "killed"))
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
@@ -101,12 +100,12 @@ def test_finished_shards_are_not_done_again(tmp_path: Path, monkeypatch: pytest.
     worked: list[int] = []
     work = TextStage.work
 
-    def stops_once(self: TextStage, shard: int) -> object:
+    def stops_once(self: TextStage, shard: int, folder: Path) -> object:
         if shard == 2 and len(worked) == 2:
             worked.append(-1)
             raise OSError(28, "No space left on device")
         worked.append(shard)
-        return work(self, shard)
+        return work(self, shard, folder)
 
     monkeypatch.setattr(TextStage, "work", stops_once)
     with pytest.raises(SystemExit):
@@ -141,16 +140,26 @@ def test_other_settings_are_refused_by_key_and_the_same_are_a_message(
     assert content(tmp_path / "small") == before
 
 
-def test_a_build_begun_with_other_settings_starts_anew(tmp_path: Path) -> None:
+def test_a_build_begun_on_other_text_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bertlab.corpus.token_stage import TokenStage
+
     (tmp_path / "text.txt").write_text(google_text(12))
     config = write_config(tmp_path)
     corpus(config)
-    work = tmp_path / ".other.part"
-    (work / "text").mkdir(parents=True)
-    (work / "plan.json").write_text('{"settings": {"name": "else"}}')
-    (work / "text" / "00000.txt").write_text("Not this.\n\n")
+    (tmp_path / "text.txt").write_text(google_text(13))
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenStage, "work", full_disk)
+        with pytest.raises(SystemExit):
+            corpus(config, "--output", str(tmp_path / "other"))
+    assert list(tmp_path.glob(".other.part/*/text/*.json"))
+    (tmp_path / "text.txt").write_text(google_text(12))
     corpus(config, "--output", str(tmp_path / "other"))
     assert content(tmp_path / "other") == content(tmp_path / "small")
+    assert not (tmp_path / ".other.part").exists()
+
+
+def full_disk(*_: object) -> object:
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize(
