@@ -10,7 +10,7 @@ Shape legend, used by every docstring:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -138,11 +138,32 @@ class Block:
         name: "embeddings", "layer.0" … "layer.11", "pooler", "head".
         modules: the modules that belong to it and to no other block.
         depth: distance from the top: 0 for the head, growing towards the embeddings.
+        initializer: draws what a module holds itself from torch's generator, as the model's configuration says; None:
+            nobody knows how.
     """
 
     name: str
     modules: tuple[nn.Module, ...]
     depth: int
+    initializer: Callable[[nn.Module], None] | None = None
+
+    def draw_anew(self, generator: torch.Generator) -> None:
+        """Give the block fresh weights, as if it had never been trained.
+
+        Args:
+            generator: decides about them; torch's own is left as it is.
+
+        Raises:
+            ValueError: nobody knows how the block is drawn.
+        """
+        if self.initializer is None:
+            raise ValueError(
+                f"block {self.name!r} does not know how it is initialised: give Block an initializer"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            for module in self.modules:
+                module.apply(self.initializer)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Every parameter of the block once, told apart by identity."""

@@ -32,6 +32,11 @@ class Blocks(Sequence[Block]):
         """The names from the bottom up."""
         return [block.name for block in self._blocks]
 
+    @property
+    def layers(self) -> Blocks:
+        """The layers of the encoder: what is named "layer.0", "layer.1", …."""
+        return Blocks([block for block in self._blocks if block.name.startswith("layer.")])
+
     def top(self, count: int) -> Blocks:
         """The `count` highest blocks (all, if there are fewer), still in order from the bottom up."""
         if count < 0:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.run import EXCLUSIVE, RESOURCES
-from bertlab.callbacks.triggers import Follow, Horizon
+from bertlab.callbacks.triggers import Follow
 from bertlab.interfaces import (
     HasBlocks,
     HasClassWeights,
@@ -21,6 +20,9 @@ from bertlab.interfaces import (
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
+
+#: What freezes.
+FREEZING = {"trainable", "parameters"}
 
 #: What cannot be done with a share of each parameter.
 WHOLE_PARAMETERS = {"loss", "passes", "gradients", "average"}
@@ -52,10 +54,10 @@ def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: Lig
 def _check_sharding(strategies: Sequence[Strategy], trainer: Trainer) -> None:
     if not isinstance(trainer.strategy, ModelParallelStrategy):
         return
-    freezing = [type(strategy).__name__ for strategy in strategies if "trainable" in strategy.touches]
+    freezing = [type(strategy).__name__ for strategy in strategies if strategy.touches & FREEZING]
     if freezing:
         raise TypeError(
-            f"{freezing[0]} freezes blocks, which ModelParallelStrategy (FSDP2) cannot resume: torch's sharded "
+            f"{freezing[0]} freezes parameters, which ModelParallelStrategy (FSDP2) cannot resume: torch's sharded "
             "checkpoints hold no optimizer state of what is frozen and refuse to load without it; use "
             "trainer.strategy ddp, or leave this strategy out"
         )
@@ -121,19 +123,3 @@ def bind_followers(strategies: Sequence[Strategy], claimed: Mapping[str, Strateg
             leader = claimed.get(strategy.trigger.follows or "")
             if leader is not None and leader is not strategy:
                 strategy.trigger.leader = leader.trigger
-
-
-def warn_of_what_never_acts(strategies: Sequence[Strategy], horizon: Horizon) -> None:
-    """Say which strategies would do nothing, and which stages would begin only when training has ended."""
-    for strategy in strategies:
-        if reason := strategy.never_acts(horizon):
-            rank_zero_warn(f"{type(strategy).__name__} would do nothing in this training: {reason}")
-            continue
-        starts = list(strategy.trigger.starts(horizon))
-        if strategy.stages is not None:
-            starts = starts[: strategy.stages - 1]
-        if late := [start for start in starts if start >= horizon.total_steps]:
-            rank_zero_warn(
-                f"{type(strategy).__name__}: {len(late)} of its {len(starts) + 1} stages would begin at "
-                f"step {late[0]} or later, and training ends at step {horizon.total_steps}: never reached"
-            )

@@ -14,12 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.combination import (
-    bind_followers,
-    check_platform,
-    claims_of,
-    warn_of_what_never_acts,
-)
+from bertlab.callbacks.combination import bind_followers, check_platform, claims_of
+from bertlab.callbacks.foresight import warn_of_what_never_acts
 from bertlab.callbacks.rates import StepFactors
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.step_seed import seeded
@@ -138,7 +134,7 @@ class Conductor:
         for strategy in resumed:
             self._apply(strategy)
         self._carry_out_trainable()
-        warn_of_what_never_acts(self.strategies, self.horizon)
+        warn_of_what_never_acts(self.strategies, self.horizon, self.blocks, self._run_of)
         self._finished_steps = self.trainer.global_step
         self._wrap_loss()
         self.advance()
@@ -262,14 +258,21 @@ class Conductor:
 
     def _apply(self, strategy: Strategy) -> list[tuple[str, dict[str, Any]]]:
         """Ask a strategy what it wants for the stage it has entered; returns what it noted."""
-        horizon, name = self.horizon, type(strategy).__name__
-        start, end = strategy.trigger.span(strategy.entered, horizon)
-        if strategy.stages is not None and strategy.entered == strategy.stages - 1:
+        run = self._run_of(strategy, strategy.entered)
+        strategy.apply(run)
+        self._runs[strategy.state_key] = run
+        return run.settle()
+
+    def _run_of(self, strategy: Strategy, stage: int) -> Run:
+        """The run as a strategy sees it in a stage, also in one whose beginning is not known yet."""
+        horizon, name, trigger = self.horizon, type(strategy).__name__, strategy.trigger
+        start, end = trigger.span(min(stage, len(trigger.starts(horizon))), horizon)
+        if strategy.stages is not None and stage == strategy.stages - 1:
             end = horizon.total_steps
-        run = Run(
+        return Run(
             strategy=name,
             touches=strategy.touches,
-            stage=strategy.entered,
+            stage=stage,
             span=(start, end),
             horizon=horizon,
             blocks=self.blocks,
@@ -277,15 +280,14 @@ class Conductor:
             record=lambda what, facts: self._record(name, what, facts),
             starting_weights=self._starting_weights or {},
         )
-        strategy.apply(run)
-        self._runs[strategy.state_key] = run
-        return run.settle()
 
     def _carry_out_trainable(self) -> None:
-        blocks = self.blocks
-        wishes = [run.wishes.trainable for run in self._runs.values() if run.wishes.trainable is not None]
-        chosen: list[Block] = wishes[0] if wishes else list(blocks)
-        if train_blocks(blocks, chosen):
+        wishes = [run.wishes for run in self._runs.values()]
+        chosen: list[Block] = next(
+            (w.trainable for w in wishes if w.trainable is not None), list(self.blocks)
+        )
+        only = next((w.parameters for w in wishes if w.parameters is not None), None)
+        if train_blocks(self.blocks, chosen, only):
             wrap_again(self.trainer)
 
     def _carry_out_rates(self, step: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ Curve = Callable[[int], float]
 #: What a strategy may touch → how the wishes of several strategies for it come together.
 RESOURCES = {
     "trainable": "one strategy alone decides",
+    "parameters": "one strategy alone decides",
     "class_weights": "one strategy alone decides",
     "lr": "factors multiply",
     "loss": "nested, by their class's `nesting`",
@@ -34,7 +35,7 @@ RESOURCES = {
     "average": "one strategy alone decides",
     "checkpoints": "each its own files",
 }
-EXCLUSIVE = {"trainable", "class_weights", "word_vectors", "average"}
+EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average"}
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Wishes:
 
     Attributes:
         trainable: the blocks to train, by identity; None: no wish.
+        parameters: the parameters to train, where a block that holds them is trained; None: no wish.
         factors: pairs of blocks and the factor, or curve of factors, on their rate.
         class_weights: (C,) weights, or a function from steps since the stage began to them; None: no wish.
         loss: what to make of the training loss of each micro-batch; None: no wish.
@@ -50,6 +52,7 @@ class Wishes:
     """
 
     trainable: list[Block] | None = None
+    parameters: list[nn.Parameter] | None = None
     factors: list[tuple[list[Block], float | Curve]] = field(default_factory=list)
     class_weights: Tensor | Callable[[int], Tensor] | None = None
     loss: LossWrapper | None = None
@@ -81,7 +84,7 @@ class Run:
         blocks: Blocks,
         trainer: Trainer,
         record: Callable[[str, dict[str, Any]], None],
-        starting_weights: Mapping[int, Tensor],
+        starting_weights: dict[int, Tensor],
     ) -> None:
         self.stage = stage
         self.stage_start, self.stage_end = span
@@ -124,6 +127,18 @@ class Run:
         """Freeze these blocks and train all others."""
         frozen = {id(block) for block in _flat(blocks)}
         self.train_only([block for block in self.all_blocks if id(block) not in frozen])
+
+    def train_parameters(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Of the blocks that are trained, train these parameters alone.
+
+        It goes together with `train_only`, also that of another strategy: what is trained is what both name. The
+        dropout of a block is on while any of its parameters is trained.
+
+        Args:
+            parameters: of any blocks.
+        """
+        self._allow("parameters", "train_parameters")
+        self.wishes.parameters = list(parameters)
 
     def scale_lr(self, blocks: Block | Iterable[Block], factor: float | Callable[[int], float]) -> None:
         """Multiply the rate of blocks, on top of the schedule and of what other strategies ask.
@@ -185,14 +200,23 @@ class Run:
         Returns:
             None for a parameter that was made for this training, of the head.
         """
-        return self._starting_weights.get(id(parameter))
+        start = self._starting_weights.get(id(parameter))
+        if start is not None and (start.device, start.dtype) != (parameter.device, parameter.dtype):
+            start = self._starting_weights[id(parameter)] = start.to(parameter)
+        return start
 
-    def generator(self) -> torch.Generator:
+    def generator(self, what: str = "", device: torch.device | str = "cpu") -> torch.Generator:
         """Random numbers for the optimizer step under way: the same on all ranks, and after a resume.
 
         torch's own generators differ between ranks and micro-batches (`StepSeed`); use them for noise that may.
+
+        Args:
+            what: tells streams of numbers of one step apart.
+            device: of the tensors to fill.
         """
-        return seeded(self.trainer, f"{self._strategy}/{self.trainer.global_step}")
+        return seeded(
+            self.trainer, f"{self._strategy}/{self.trainer.global_step}{what and '/' + what}", device
+        )
 
     @property
     def step(self) -> int:

@@ -24,17 +24,18 @@ def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def seeded(trainer: Trainer, name: str) -> torch.Generator:
-    """A CPU generator that is the same on all ranks and in every process: of the run's seed and a name.
+def seeded(trainer: Trainer, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is the same on all ranks and in every process: of the run's seed and a name.
 
     Args:
         trainer: its `StepSeed` knows the seed; without one, torch's own first seed counts.
         name: what the numbers are for.
+        device: of the tensors that it is to fill.
     """
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     seed = next((c.seed for c in callbacks if isinstance(c, StepSeed)), torch.initial_seed())
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=4).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little"))
 
 
 class StepSeed(Callback):

@@ -20,10 +20,12 @@ class GradualUnfreeze(Strategy):
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from torch.optim import Optimizer
 
 from bertlab.callbacks.blocks import Blocks
@@ -72,6 +74,8 @@ class Strategy(Callback):
         touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
             strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
         nesting: of strategies that wrap the loss: the one with the greater number is outside.
+        draws_for_each_rank: whether its random numbers differ between ranks and micro-batches, as dropout's do; then
+            two ranks do what one does in expectation only.
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
@@ -82,6 +86,7 @@ class Strategy(Callback):
     leads: ClassVar[str | None] = None
     stages: int | None = None
     nesting: ClassVar[int] = 0
+    draws_for_each_rank: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.
@@ -108,6 +113,14 @@ class Strategy(Callback):
 
     def never_acts(self, horizon: Horizon) -> str | None:
         """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
+        return None
+
+    def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter] | None:
+        """The parameters without which this strategy does nothing while they are frozen; None: it needs none.
+
+        Args:
+            blocks: of the whole task, the head last.
+        """
         return None
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:

@@ -7,37 +7,57 @@ from collections.abc import Iterable, Sequence
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertlab.interfaces import Block
 
 
-def train_blocks(blocks: Sequence[Block], chosen: Iterable[Block]) -> bool:
+def train_blocks(
+    blocks: Sequence[Block], chosen: Sequence[Block], only: Sequence[nn.Parameter] | None = None
+) -> bool:
     """Train the chosen blocks and freeze the others.
 
     A frozen parameter requires no gradient and holds none, so that no optimizer moves it, not by weight
     decay or momentum either. A parameter shared by blocks is trained if any block that holds it is chosen.
-    The dropout of a frozen block is off, that of a trained one on.
+    The dropout of a frozen block is off, that of a block with anything trained on.
 
     Args:
         blocks: all blocks of the model.
         chosen: the blocks to train.
+        only: the parameters to train in them; None: all.
 
     Returns:
         Whether the set of trained parameters has changed.
+
+    Raises:
+        ValueError: no parameter at all is left to train.
     """
     wanted = {id(block) for block in chosen}
-    trained = {id(p) for block in blocks if id(block) in wanted for p in block.parameters()}
+    trained = trained_by(chosen, only)
+    if not trained:
+        raise ValueError(
+            "what strategies want to train has nothing in common: the parameters that one names are in none of the "
+            f"blocks that another trains ({', '.join(block.name for block in chosen)})"
+        )
     changed = False
     for block in blocks:
-        block.train(id(block) in wanted)
-        for parameter in block.parameters():
+        parameters = list(block.parameters())
+        alive = only is None or not parameters or any(id(p) in trained for p in parameters)
+        block.train(id(block) in wanted and alive)
+        for parameter in parameters:
             train = id(parameter) in trained
             changed |= parameter.requires_grad != train
             parameter.requires_grad_(train)
             if not train:
                 parameter.grad = None
     return changed
+
+
+def trained_by(chosen: Iterable[Block], only: Iterable[nn.Parameter] | None) -> set[int]:
+    """Identities of the parameters in the chosen blocks; of those in `only`, if that is given."""
+    trained = {id(parameter) for block in chosen for parameter in block.parameters()}
+    return trained if only is None else trained & {id(parameter) for parameter in only}
 
 
 def wrap_again(trainer: Trainer) -> None:

@@ -58,6 +58,11 @@ class TrainingPass:
         return {name: p for name, p in self._innermost.task.named_parameters() if p.requires_grad}
 
     @property
+    def passes(self) -> int:
+        """How many passes through the model have been made for this micro-batch."""
+        return self._innermost.passes
+
+    @property
     def outputs(self) -> Tensor:
         """What the task's `forward` gave in the last pass: logits in float32.
 
@@ -124,7 +129,7 @@ class TaskLoss(nn.Module):
     def __init__(self, task: LightningModule, compute: Callable[[Any], Tensor], batch: Any) -> None:
         super().__init__()
         self.task = task
-        self.batch, self.outputs = batch, None
+        self.batch, self.outputs, self.passes = batch, None, 0
         self._compute = compute
         self._weights: list[WeightChange] = []
         self._embeddings: list[EmbeddingChange] = []
@@ -142,6 +147,7 @@ class TaskLoss(nn.Module):
 
     def compute(self) -> Tensor:
         """One pass through the model."""
+        self.passes += 1
         with ExitStack() as hooks:
             hooks.callback(self.task.register_forward_hook(self._keep_outputs).remove)
             if self._embeddings:

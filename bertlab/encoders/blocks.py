@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from bertlab.interfaces import Block
 
 
-def blocks_of(model: nn.Module) -> list[Block]:
+def blocks_of(model: nn.Module, initializer: Callable[[nn.Module], None] | None = None) -> list[Block]:
     """Divide an encoder of transformers into "embeddings", "layer.0" …, and "pooler" if it has one.
 
     The layers are the outermost ModuleList. What stands before it, and what is shared by all layers (position
@@ -18,6 +18,7 @@ def blocks_of(model: nn.Module) -> list[Block]:
 
     Args:
         model: of `transformers.AutoModel`.
+        initializer: see `Block`.
 
     Returns:
         Blocks in order from the bottom to the top; the top one has depth 1, since a head has 0.
@@ -41,7 +42,7 @@ def blocks_of(model: nn.Module) -> list[Block]:
     stacks[-1][1].extend(top)
     if pooler:
         stacks.append(("pooler", pooler))
-    blocks = [Block(name, tuple(held), len(stacks) - i) for i, (name, held) in enumerate(stacks)]
+    blocks = [Block(name, tuple(held), len(stacks) - i, initializer) for i, (name, held) in enumerate(stacks)]
     _check_complete(model, blocks)
     return blocks
 

@@ -35,20 +35,25 @@ def _dropped(p: float) -> int:
     return min(round(p * STEPS), STEPS - 1)
 
 
-def draw_mask(shape: torch.Size | tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
+def draw_mask(
+    shape: torch.Size | tuple[int, ...],
+    p: float,
+    dtype: torch.dtype,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Draw a mask for activations on the CPU.
 
     Args:
         shape: of the activations.
         p: share that is dropped, in [0, 1).
         dtype: of the activations.
+        generator: from which it takes one number; None: torch's own.
 
     Returns:
-        Integers as wide as `dtype`: every bit set where an element is kept, none where it is dropped. Follows
-        torch's default generator, from which it takes one number.
+        Integers as wide as `dtype`: every bit set where an element is kept, none where it is dropped.
     """
     count = int(np.prod(shape))
-    seed = int(torch.randint(2**62, ()))
+    seed = int(torch.randint(2**62, (), generator=generator))
     raw = np.random.SFC64(seed).random_raw((count + 3) // 4)
     mask = torch.from_numpy(raw.view(np.int16))[:count]
     # In place; comparisons that give bool tensors are several times slower.
@@ -63,53 +68,65 @@ def apply_mask(values: Tensor, mask: Tensor) -> Tensor:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
         values = values.contiguous()
-        mask = draw_mask(values.shape, p, values.dtype)
+        mask = draw_mask(values.shape, p, values.dtype, generator)
         ctx.save_for_backward(mask)
         ctx.scale = 1 / kept_share(p)
         return apply_mask(values, mask).mul_(ctx.scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,), (mask,) = grads, ctx.saved_tensors
-        return apply_mask(grad.contiguous(), mask).mul_(ctx.scale), None
+        return apply_mask(grad.contiguous(), mask).mul_(ctx.scale), None, None
 
 
 class _DropoutAdd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, residual: Tensor, p: float) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, residual: Tensor, p: float, generator: torch.Generator | None
+    ) -> Tensor:
         values = values.contiguous()
-        mask = draw_mask(values.shape, p, values.dtype)
+        mask = draw_mask(values.shape, p, values.dtype, generator)
         ctx.save_for_backward(mask)
         ctx.scale, ctx.dtype = 1 / kept_share(p), values.dtype
         return torch.add(residual, apply_mask(values, mask), alpha=ctx.scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,), (mask,) = grads, ctx.saved_tensors
         scaled = torch.mul(grad, ctx.scale, out=torch.empty_like(grad, dtype=ctx.dtype))
-        return apply_mask(scaled, mask), grad, None
+        return apply_mask(scaled, mask), grad, None, None
 
 
-def dropout(values: Tensor, p: float, training: bool) -> Tensor:
-    """Drop the share `p` of the elements and scale the others so that the expectation stays."""
+def dropout(values: Tensor, p: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
+    """Drop the share `p` of the elements and scale the others so that the expectation stays.
+
+    Args:
+        values: of any shape.
+        p: in [0, 1).
+        training: False: leave them as they are.
+        generator: decides what is dropped, of the device of the values; None: torch's own.
+    """
     if not training or p == 0:
         return values
-    if values.device.type != "cpu":
+    if values.device.type == "cpu":
+        return _Dropout.apply(values, p, generator)
+    if generator is None:
         return functional.dropout(values, p)
-    return _Dropout.apply(values, p)
+    kept = torch.empty_like(values, dtype=torch.bool).bernoulli_(1 - p, generator=generator)
+    return torch.where(kept, values / (1 - p), 0.0)
 
 
-def dropout_add(values: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
+def dropout_add(
+    values: Tensor, residual: Tensor, p: float, training: bool, generator: torch.Generator | None = None
+) -> Tensor:
     """`dropout(values) + residual` in one pass; `residual` may be of higher precision."""
-    if not training or p == 0:
-        return values + residual
-    if values.device.type != "cpu":
-        return functional.dropout(values, p) + residual
-    return _DropoutAdd.apply(values, residual, p)
+    if training and p > 0 and values.device.type == "cpu":
+        return _DropoutAdd.apply(values, residual, p, generator)
+    return dropout(values, p, training, generator) + residual
 
 
 class Dropout(nn.Dropout):

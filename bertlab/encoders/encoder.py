@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.blocks import blocks_of
 from bertlab.encoders.dropout import swap_dropout
+from bertlab.encoders.initializer import Initializer
 from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.encoders.packing import Packing, pack
 from bertlab.encoders.padding_free import (
@@ -37,9 +38,12 @@ class Encoder(nn.Module):
     Args:
         model: of `transformers.AutoModel`; it is put into train mode.
         padding_free: False: always run on padded tensors.
+        initializer: draws a part of the model anew; None: as transformers does.
     """
 
-    def __init__(self, model: PreTrainedModel, padding_free: bool = True) -> None:
+    def __init__(
+        self, model: PreTrainedModel, padding_free: bool = True, initializer: Initializer | None = None
+    ) -> None:
         super().__init__()
         self.model = model.eval()
         swap_dropout(model)
@@ -47,7 +51,8 @@ class Encoder(nn.Module):
         self._takes_types = takes(model, "token_type_ids")
         self.padding_free = padding_free and make_padding_free(model, self.max_length)
         self._skips = any(isinstance(module, PackedLayer) for module in model.modules())
-        self._blocks = tuple(blocks_of(model))
+        self._initializer = initializer or Initializer(model)
+        self._blocks = tuple(blocks_of(model, self._initializer))
         self.train()
 
     @property
@@ -95,7 +100,7 @@ class Encoder(nn.Module):
         model: Any = self.model
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
-            self._blocks = tuple(blocks_of(self.model))
+            self._blocks = tuple(blocks_of(self.model, self._initializer))
 
     def blocks(self) -> list[Block]:
         """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""

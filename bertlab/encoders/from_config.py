@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.dropout_settings import set_dropout
 from bertlab.encoders.encoder import Encoder
+from bertlab.encoders.initializer import Initializer, draw_truncated
 
 # Fields that a configuration of transformers does not declare, but its model reads.
 UNDECLARED = {
@@ -48,9 +48,11 @@ class EncoderFromConfig(Encoder):
         settings = _config(model_type, config or {})
         set_dropout(settings, dropout, attention_dropout)
         model = _build(model_type, settings)
+        initializer = Initializer(model, truncated_normal)
         if truncated_normal:
-            _redraw(model, model_type)
-        super().__init__(model, padding_free)
+            for module in model.modules():
+                draw_truncated(module, model.config.initializer_range)
+        super().__init__(model, padding_free, initializer)
 
 
 def _config(model_type: str, fields: dict[str, Any]) -> PreTrainedConfig:
@@ -78,13 +80,3 @@ def _build(model_type: str, settings: PreTrainedConfig) -> PreTrainedModel:
         return AutoModel.from_config(settings, dtype=torch.float32)
     except (AssertionError, ValueError) as error:  # the embedding asserts that its padding is a row
         raise ValueError(f"encoder.config: {settings.to_diff_dict()} is no {model_type}: {error}") from error
-
-
-def _redraw(model: PreTrainedModel, model_type: str) -> None:
-    """Draw all matrices and tables anew, as `tf.truncated_normal_initializer` does."""
-    deviation = getattr(model.config, "initializer_range", None)
-    if deviation is None:
-        raise ValueError(f"encoder.truncated_normal: a {model_type} has no initializer_range; leave it false")
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=deviation, a=-2 * deviation, b=2 * deviation)

@@ -73,6 +73,14 @@ class PackedLayer(nn.Module):
         attended = _residual(self.attention.output, context.flatten(1), hidden)
         return _residual(self.output, self.intermediate(attended), attended)[None]
 
+    def skip(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
+        """What `forward` gives if the layer is the identity."""
+        if self.last and packing.first_only:
+            return hidden_states.index_select(1, packing.starts)
+        if self.last and packing.needed is not None:
+            return hidden_states.index_select(1, packing.needed)
+        return hidden_states
+
 
 def _project(hidden: Tensor, linears: Sequence[nn.Linear], heads: int) -> Tensor:
     """Several linear layers in one product: (N, D) to (N, number of layers, H, E)."""

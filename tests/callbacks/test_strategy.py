@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -10,12 +11,14 @@ import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
+from bertlab.callbacks.bit_fit import BitFit
+from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.rates import StepFactors
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
-from bertlab.callbacks.strategy import AtStep, EachCycle, EachEpoch, EachStage, Run, Strategy
+from bertlab.callbacks.strategy import AtStep, EachCycle, EachEpoch, EachStage, Run, Strategy, TrainingPass
 from tests.callbacks.tiny import StepLog, Timeline, TinyData, TinyTask, fit
 
 
@@ -252,7 +255,7 @@ def test_a_stage_that_is_never_reached_is_said(tmp_path: Path) -> None:
         (FSDPStrategy(), r"'fsdp' \(FSDP1\) flattens parameters.*ModelParallelStrategy"),
         (
             ModelParallelStrategy(),
-            r"GradualUnfreeze freezes blocks, which ModelParallelStrategy.*use trainer.strategy ddp",
+            r"GradualUnfreeze freezes parameters, which ModelParallelStrategy.*use trainer.strategy ddp",
         ),
     ],
 )
@@ -272,3 +275,90 @@ def test_no_trace_is_left(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in task.parameters())
     assert task.class_weights is None
     assert all("strategy_factor" not in group for group in trainer.optimizers[0].param_groups)
+
+
+class BiasesOnly(Strategy):
+    touches: ClassVar[set[str]] = {"parameters"}
+
+    def apply(self, run: Run) -> None:
+        run.train_parameters(p for block in run.all_blocks for p in block.parameters() if p.dim() == 1)
+
+
+def test_parameters_and_blocks_are_trained_where_both_are_wished_for(tmp_path: Path) -> None:
+    class Watch(StepLog):
+        def on_train_batch_start(self, trainer: Any, pl_module: TinyTask, batch: Any, batch_idx: int) -> None:
+            names = {name for name, p in pl_module.named_parameters() if p.requires_grad}
+            self.steps.append(
+                {"names": names, "train": [b.name for b in pl_module.blocks() if b.modules[0].training]}
+            )
+
+        def on_before_optimizer_step(self, *args: Any) -> None: ...
+
+    watch = Watch()
+    fit([BiasesOnly(), ThawAndFreezeAgain(), watch], tmp_path)  # type: ignore[list-item]
+    norms = {f"layers.{n}.1.{kind}" for n in range(3) for kind in ("weight", "bias")}
+    every = {"embeddings.bias", "head.bias", *(f"layers.{n}.0.bias" for n in range(3)), *norms}
+    assert watch.steps[0]["names"] == watch.steps[8]["names"] == every
+    assert watch.steps[4] == {"names": {"head.bias"}, "train": ["head"]}
+
+
+def test_random_numbers_of_a_step(tmp_path: Path) -> None:
+    class Draw(Strategy):
+        touches: ClassVar[set[str]] = {"loss"}
+
+        def __init__(self) -> None:
+            self.drawn: list[tuple[float, float]] = []
+
+        def apply(self, run: Run) -> None:
+            def wrapper(p: TrainingPass) -> torch.Tensor:
+                assert p.passes == 0
+                loss = p.loss()
+                assert p.passes == 1
+                numbers = [torch.rand((), generator=run.generator(what)).item() for what in ("a", "b")]
+                self.drawn.append((numbers[0], numbers[1]))
+                return loss
+
+            run.wrap_loss(wrapper)
+
+    found = []
+    for _ in range(2):
+        draw = Draw()
+        fit([draw], tmp_path, accumulate_grad_batches=2, epochs=1)
+        found.append(draw.drawn)
+    assert found[0] == found[1]
+    assert found[0][0] == found[0][1]  # micro-batches of one step
+    assert len({number for pair in found[0][::2] for number in pair}) == 6
+
+
+class OnLayers(Strategy):
+    """Something on the highest layer alone."""
+
+    def works_on(self, blocks: Blocks) -> Iterable[torch.nn.Parameter]:
+        return blocks.layers.top(1)[0].parameters()
+
+    def apply(self, run: Run) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([], False),
+        ([ThawAndFreezeAgain()], False),
+        ([StagedUnfreezing(plan="top_k", top=0)], True),
+        ([StagedUnfreezing(plan="top_k", top=1)], False),
+        ([StagedUnfreezing(plan="top_k", top=1, stage_steps=20)], True),  # beyond the end
+        ([StagedUnfreezing(plan="gradual", plateau="val/loss")], False),  # nobody knows when, but it may come
+        ([BiasesOnly()], False),
+    ],
+)
+def test_a_strategy_on_what_is_never_trained_is_said(
+    others: list[Strategy], said: bool, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    fit([OnLayers(), *others], tmp_path)
+    message = "OnLayers would do nothing in this training: all that it works on is frozen from start to end"
+    assert (message in [str(warning.message) for warning in recwarn]) == said
+
+
+def test_two_that_choose_parameters(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="BiasesOnly and BitFit both claim 'parameters'"):
+        fit([BiasesOnly(), BitFit()], tmp_path)

@@ -25,9 +25,12 @@ G = 8  # sequences of an optimizer step
 
 @dataclass
 class TinyBatch:
-    """Which micro-batch it is; its rows, each a sequence of one token, are a function of the step."""
+    """Which micro-batch of the epoch it is; its rows, each a sequence of one token, are a function of the step."""
 
     number: int
+    labels: Tensor | None = None
+    step_labels: Tensor | None = None
+    micro_batches: int = 1
 
 
 class TinyTask(LightningModule):
@@ -59,7 +62,10 @@ class TinyTask(LightningModule):
         parts += [(f"layer.{index}", layer) for index, layer in enumerate(self.layers)]
         parts += [("pooler", self.pooler)] if self.pooler is not None else []
         parts += [("head", self.head)]
-        return [Block(name, (part,), depth=len(parts) - 1 - i) for i, (name, part) in enumerate(parts)]
+        return [
+            Block(name, (part,), depth=len(parts) - 1 - i, initializer=draw)
+            for i, (name, part) in enumerate(parts)
+        ]
 
     def encoder_blocks(self) -> list[Block]:
         return self.blocks()[:-1]
@@ -79,18 +85,25 @@ class TinyTask(LightningModule):
             x = self.pooler(x)
         return self.head(x)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        loss = self.training_loss(TinyBatch(batch_idx))
+    def training_step(self, batch: TinyBatch, batch_idx: int) -> Tensor:
+        _, labels = step_data(self.trainer.global_step)
+        share, micro_batches = self.share(batch)
+        loss = self.training_loss(TinyBatch(batch.number, labels[share], labels, micro_batches))
         self.losses.append(loss.item())
         return loss
 
     def training_loss(self, batch: TinyBatch) -> Tensor:
-        ranks, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
         x, y = step_data(self.trainer.global_step)
-        share = slice(self.global_rank * accumulate + batch.number % accumulate, None, ranks * accumulate)
+        share, micro_batches = self.share(batch)
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
         losses = nn.functional.cross_entropy(self(x[share]), y[share], reduction="none")
-        return weighted_mean(losses, weights[y[share]], weights[y], ranks * accumulate)
+        return weighted_mean(losses, weights[y[share]], weights[y], micro_batches)
+
+    def share(self, batch: TinyBatch) -> tuple[slice, int]:
+        """Its rows among those of the step, and how many micro-batches the step has."""
+        ranks, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        parts = ranks * accumulate
+        return slice(self.global_rank * accumulate + batch.number % accumulate, None, parts), parts
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         if self.validation_losses is None:
@@ -108,6 +121,12 @@ class TinyTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def draw(module: nn.Module) -> None:
+    """Draw a module's own parameters anew."""
+    if isinstance(module, nn.Linear | nn.LayerNorm):
+        module.reset_parameters()
+
+
 def step_data(step: int) -> tuple[Tensor, Tensor]:
     """(G, 4) vectors and (G,) classes: a function of the optimizer step alone, so no loader needs a position."""
     generator = torch.Generator().manual_seed(step)
@@ -116,7 +135,7 @@ def step_data(step: int) -> tuple[Tensor, Tensor]:
 
 
 class TinyData(LightningDataModule):
-    """`batches` empty batches an epoch, and three classes of unlike size."""
+    """`batches` batches an epoch that know their number, and three classes of unlike size."""
 
     label_names = CLASSES
 
@@ -128,7 +147,7 @@ class TinyData(LightningDataModule):
         return torch.tensor([60, 30, 10])
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(torch.zeros(self.batches), batch_size=None)
+        return DataLoader([TinyBatch(number) for number in range(self.batches)], batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(torch.zeros(1), batch_size=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ FINETUNE = sorted(CONFIGS.glob("finetune/**/*.yaml"))
 PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
 CORPUS = sorted(CONFIGS.glob("corpus/*.yaml"))
 EXECUTORS = sorted(CONFIGS.glob("corpus/executors/*.yaml"))  # tests/corpus runs them
-FRAGMENTS = {"callbacks": "--trainer.callbacks+=", "data": "--data=", "encoders": "--model.encoder="}
+FRAGMENTS = {
+    "callbacks": "--trainer.callbacks+=",
+    "data": "--data=",
+    "encoders": "--model.encoder=",
+    "losses": "--model.loss=",
+}
+STRATEGIES = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
 QUIET = [
     "--trainer.enable_progress_bar=false",
@@ -86,6 +93,25 @@ def test_fragment_is_read_and_printed_the_same_again(
     assert wanted["class_path"] in yaml.safe_dump(once)
     (in_tmp / "printed.yaml").write_text(yaml.safe_dump(once))
     assert printed(capsys, "--config", "printed.yaml") == once
+
+
+@pytest.mark.parametrize("path", [*STRATEGIES, *CONFIGS.glob("losses/**/*.yaml")], ids=name_of)
+def test_fragment_trains_a_bert(path: Path, tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
+    part = f"{FRAGMENTS[path.relative_to(CONFIGS).parts[0]]}{path}"
+    flags = ["--config", str(SMS), "--trainer.callbacks=[]", part, "--data.source", text_folder, *QUIET]
+    flags += ["--model.encoder.source", tiny_bert, "--trainer.accelerator=cpu", "--trainer.max_steps=4"]
+    main(["fit", *flags, "--trainer.log_every_n_steps=1"])
+    run = in_tmp / "runs/sms_spam/0"
+    with (run / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 4
+    assert all(loss > 0 for loss in losses)
+    name = yaml.safe_load(path.read_text())["class_path"].rpartition(".")[2]
+    if path in STRATEGIES:
+        events = (run / "timeline.jsonl").read_text().splitlines()
+        assert name in {json.loads(event)["strategy"] for event in events}
+    else:
+        assert name in (run / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("hardware/**/*.yaml")), ids=name_of)

@@ -97,6 +97,22 @@ def test_follows_the_generator_of_torch():
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("add", [False, True])
+def test_a_generator_of_its_own_decides(add: bool):
+    values, state = torch.ones(1000), torch.get_rng_state()
+
+    def drop(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        if add:
+            return dropout_add(values, torch.zeros(1000), 0.5, training=True, generator=generator)
+        return dropout(values, 0.5, training=True, generator=generator)
+
+    assert torch.equal(drop(0), drop(0))
+    assert not torch.equal(drop(0), drop(1))
+    assert set(drop(0).tolist()) == {0.0, 2.0}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
 def test_off_draws_nothing(p: float, training: bool):
     values = torch.randn(10)
