@@ -29,7 +29,7 @@ class NeftuneNoise(Strategy):
     """
 
     touches: ClassVar[set[str]] = {"loss"}
-    draws_for_each_rank: ClassVar[bool] = True
+    depends_on_split: ClassVar[bool] = True
 
     def __init__(self, alpha: float = 5.0) -> None:
         if not 0 <= alpha < math.inf:

@@ -74,8 +74,8 @@ class Strategy(Callback):
         touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
             strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
         nesting: of strategies that wrap the loss: the one with the greater number is outside.
-        draws_for_each_rank: whether its random numbers differ between ranks and micro-batches, as dropout's do; then
-            two ranks do what one does in expectation only.
+        depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and
+            ranks, even without dropout.
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
@@ -86,7 +86,7 @@ class Strategy(Callback):
     leads: ClassVar[str | None] = None
     stages: int | None = None
     nesting: ClassVar[int] = 0
-    draws_for_each_rank: ClassVar[bool] = False
+    depends_on_split: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.

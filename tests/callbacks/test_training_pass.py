@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from bertlab.callbacks.adversarial_weights import AdversarialWeights
+from bertlab.callbacks.fast_gradient import FastGradient
+from bertlab.callbacks.free_lb import FreeLB
 from bertlab.callbacks.random_state import RandomState
+from bertlab.callbacks.sharpness_aware import SharpnessAware
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.callbacks.training_pass import LossWrapper, wrapped_loss
 from bertlab.encoders.encoder import Encoder
@@ -187,9 +192,8 @@ def test_only_the_encoder_sees_other_word_vectors_not_the_decoder() -> None:
     own = task.encoder.word_embedding.forward
     task.encoder.word_embedding.forward = lambda ids: 1.5 * own(ids)
     torch.testing.assert_close(found, task.training_loss(batch))
-    assert float(found) != pytest.approx(
-        float(loss_of(task, batch, lambda p: p.loss(weights=scale_table(task))))
-    )
+    scaled = loss_of(task, batch, lambda p: p.loss(weights=scale_table(task)))
+    assert found.item() != pytest.approx(scaled.item())
 
 
 def scale_table(task: Pretraining) -> Callable[[nn.Parameter, Tensor], Tensor]:
@@ -385,6 +389,10 @@ def test_autocast_and_its_cache_of_weights(cache: bool) -> None:
     assert_equal(under_autocast(looked_first), plain)
 
 
+def repr_of(strategy: Strategy) -> str:
+    return type(strategy).__name__
+
+
 class Halves(Strategy):
     """Trains as without it, in two passes."""
 
@@ -423,6 +431,40 @@ def on_a_rank(root: Path) -> list[dict[str, Tensor]]:
         trained(strategies, root, accumulate_grad_batches=2, **common)
         for strategies in ([], [Halves(), MoreHalves()])
     ]
+
+
+class Held:
+    """A tensor that a graph keeps for its backward."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def most_held(strategies: list[Strategy], root: Path) -> int:
+    """The most elements that graphs keep at any time of training."""
+    held: weakref.WeakSet[Held] = weakref.WeakSet()
+    most = 0
+
+    def keep(tensor: Tensor) -> Held:
+        nonlocal most
+        holder = Held(tensor)
+        held.add(holder)
+        most = max(most, sum(each.tensor.numel() for each in held))
+        return holder
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder.tensor):
+        fit(strategies, root, task=TinyTask(layers=6), data=TinyData(2), epochs=1)
+    return most
+
+
+@pytest.mark.parametrize(
+    "strategy", [SharpnessAware(), AdversarialWeights(), FastGradient(), FreeLB(ascent_steps=6)], ids=repr_of
+)
+def test_strategies_hold_one_graph_at_a_time(strategy: Strategy, tmp_path: Path) -> None:
+    plain = most_held([], tmp_path)
+    weights = sum(p.numel() for p in TinyTask(layers=6).parameters())
+    assert most_held([strategy], tmp_path) <= plain + weights  # the gradients of the passes that are done
+    assert weights < plain / 2
 
 
 def test_two_ranks_train_in_parts(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_two_ranks_stay_equal_and_do_what_one_does(tmp_path: Path) -> None:
     ranks = on_two_ranks(on_a_rank, tmp_path, choices, tmp_path)
     for index, chosen in enumerate(choices):
         assert_equal(ranks[0][index], ranks[1][index], chosen)
-        if any(strategy(fragment).draws_for_each_rank for fragment in chosen):
+        if any(strategy(fragment).depends_on_split for fragment in chosen):
             continue
         alone = run(chosen, tmp_path, task=task(dropout=0.0))[0].state_dict()
         for name, value in ranks[0][index].items():
