@@ -15,6 +15,7 @@ import bertlab
 #: Each verb: what it does, in one line, and the module whose `run(args)` does it (imported when it is needed).
 VERBS = {
     "corpus": ("raw text → sentences → vocabulary → token store, to pretrain on", "bertlab.cli_corpus"),
+    "find-lr": ("train a few steps at ever higher rates, and say which to begin with", "bertlab.cli_find_lr"),
     "fit": ("train, keep the best checkpoint, test it", "bertlab.cli_lightning"),
     "validate": ("evaluate a checkpoint on the validation split", "bertlab.cli_lightning"),
     "test": ("evaluate a checkpoint on the test split", "bertlab.cli_lightning"),

@@ -18,10 +18,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
-from bertlab.cli_links import data_seed, tokenizer_source
-from bertlab.cli_overlays import UsageError, check_order, files_with
+from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
+from bertlab.cli_overlays import UsageError, check_order, files_with, missing_extra
 from bertlab.prediction.writer import PredictionWriter
 from bertlab.tracking.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from bertlab.tracking.checkpoints import Checkpoints
@@ -52,7 +53,8 @@ def run_cli(command: Callable[[list[str], ExitStack], BertlabCLI], args: list[st
         try:
             command(args, at_end)
         except UsageError as error:
-            raise UsageError(f"{error}{files_with(str(error), args)}") from error
+            message = str(error)
+            raise UsageError(f"{message}{files_with(message, args)}{missing_extra(message)}") from error
 
 
 def _quiet() -> None:
@@ -89,6 +91,8 @@ class BertlabCLI(LightningCLI):
     """
 
     trainer_type: type[Trainer] = Trainer
+    #: stands behind `run.name` in the name of the run directory, for runs that are no trainings.
+    run_suffix = ""
 
     def __init__(self, args: list[str], at_end: ExitStack) -> None:
         self._at_end = at_end
@@ -124,17 +128,18 @@ class BertlabCLI(LightningCLI):
         verb: str = self.config.subcommand
         config: Namespace = self.config[verb]
         config.run.name = config.run.name or default_name(config.config, config.model.class_path)
-        wanted: str | None = config.ckpt_path and str(config.ckpt_path)
+        given = config.get("ckpt_path")
+        wanted: str | None = given and str(given)
         self._at_end.push(self._remove_empty_run)
-        self.run_directory = choose_run(
-            Path(config.run.root), config.run.name, config.run.version, verb, wanted
-        )
+        name = f"{config.run.name}{self.run_suffix}"
+        self.run_directory = choose_run(Path(config.run.root), name, config.run.version, verb, wanted)
         if wanted in {"best", "last"}:
             self.checkpoint = self.run_directory.checkpoint(wanted)
         elif wanted:
             self.checkpoint = Path(wanted)
         # Kept out of the saved configuration, and from Lightning, which would load the file here to look into it.
-        config.ckpt_path = None
+        if "ckpt_path" in config:
+            config.ckpt_path = None
 
     def before_instantiate_classes(self) -> None:
         """Set what has to hold before any module is made."""
@@ -150,7 +155,7 @@ class BertlabCLI(LightningCLI):
             config.return_predictions = False  # the writer keeps them
         config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
         config.weights_only = True  # for strategies that read checkpoints past our CheckpointIO
-        plugins = _list(wanted.plugins)
+        plugins = as_list(wanted.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         trainer = super().instantiate_trainer(
@@ -211,7 +216,7 @@ class BertlabCLI(LightningCLI):
 
     def _callbacks(self, config: Namespace) -> list[Any]:
         """What is always on, and the configured callbacks between, in the order in which they act."""
-        wanted: list[Any] = _list(config.trainer.callbacks)
+        wanted: list[Any] = as_list(config.trainer.callbacks)
         if self.subcommand == "predict":
             return [*wanted, PredictionWriter(self.run_directory.predictions)]
         always: list[Any] = [EvaluationPlots(), Results()]
@@ -221,15 +226,15 @@ class BertlabCLI(LightningCLI):
             always.append(Progress())
         if self.subcommand != "fit":
             return [*wanted, *always]
-        first: list[Any] = [StepSeed(_seed(config)), Timeline(self.run_directory.timeline)]
+        first: list[Any] = [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
         if config.trainer.enable_checkpointing is not False:
             first.insert(0, config.checkpoints)
-        return [*first, *wanted, LearningRates(), *always]
+        return [*first, *wanted, LearningRates(), *always, OptimizerModes()]
 
     def _loggers(self, config: Namespace) -> list[Logger] | bool:
         if config.trainer.logger is False or self.subcommand == "predict":
             return False
-        loggers: list[Logger] = [] if config.trainer.logger is True else _list(config.trainer.logger)
+        loggers: list[Logger] = [] if config.trainer.logger is True else as_list(config.trainer.logger)
         if config.wandb.mode != "disabled":
             from bertlab.tracking.wandb_tracking import WandbTracking
 
@@ -253,17 +258,6 @@ class BertlabCLI(LightningCLI):
             names = read_checkpoint(self.checkpoint, mmap=True).get("bertlab_label_names")
             if names is not None and hasattr(type(self.datamodule), "label_names"):
                 self.datamodule.label_names = tuple(names)
-
-
-def _seed(config: Namespace) -> int:
-    """The seed that was set; without seed_everything, one drawn now."""
-    return torch.initial_seed() % 2**32 if config.seed_everything is False else int(config.seed_everything)
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _has_test(model: LightningModule, data: LightningDataModule) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from jsonargparse import Namespace
 
 
@@ -25,3 +28,15 @@ def data_seed(seed_everything: bool | int, data: Namespace) -> int | None:
     """
     named = data.get("init_args.seed")
     return seed_everything if named is None and not isinstance(seed_everything, bool) else named
+
+
+def run_seed(config: Namespace) -> int:
+    """The seed of a run: the one that was set; without seed_everything, one drawn now."""
+    return torch.initial_seed() % 2**32 if config.seed_everything is False else int(config.seed_everything)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A key that takes one thing or several, as several."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+#: Packages of which a fragment may name a class → the extra of pyproject.toml that has them.
+EXTRAS = {"pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
+
 
 class UsageError(ValueError):
     """A command line or configuration that cannot be read."""
@@ -46,6 +49,34 @@ def files_with(message: str, args: Sequence[str]) -> str:
         if any(f"{quote}{key}{quote}" in message for key in _keys("", content) for quote in ("'", '"'))
     ]
     return f" (in {', '.join(found)})" if found else ""
+
+
+def without_flags(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A command line without some flags and their values.
+
+    Examples:
+        >>> without_flags(["--config", "a.yaml", "--steps", "9", "--lr_max=1"], ["steps", "lr_max"])
+        ['--config', 'a.yaml']
+    """
+    kept: list[str] = []
+    value_follows = False
+    for item in args:
+        flag, equals, _ = item.partition("=")
+        if value_follows:
+            value_follows = False
+        elif flag.startswith("--") and flag[2:] in names:
+            value_follows = not equals
+        else:
+            kept.append(item)
+    return kept
+
+
+def missing_extra(message: str) -> str:
+    """How to install the package that an error message misses, as an addition to the message; maybe nothing."""
+    for package, extra in EXTRAS.items():
+        if f"No module named '{package}'" in message:
+            return f" (pip install 'bertlab[{extra}]')"
+    return ""
 
 
 def _files(args: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bertlab.interfaces import Block
+from bertlab.optimizers.frozen_groups import hold_frozen_groups
+from bertlab.optimizers.fused_matrices import matrices_of
 
 
 def parameter_groups(
@@ -33,8 +35,8 @@ def parameter_groups(
 
     Returns:
         Groups from the lowest block up, none of them empty, with the keys `params`, `block` (name), `depth`,
-        `rate_factor` (`layer_decay ** depth`), and `weight_decay` but where the optimizer's own is to be
-        taken.
+        `rate_factor` (`layer_decay ** depth`), `weight_decay` but where the optimizer's own is to be taken, and
+        `matrices` where a parameter holds several (how many each one holds, in the order of `params`).
 
     Raises:
         ValueError: an argument is out of range, two blocks have the same name, or a parameter is in no block.
@@ -52,10 +54,12 @@ def parameter_groups(
         parameters = [parameter for parameter in block.parameters() if id(parameter) not in owned]
         owned.update(id(parameter) for parameter in parameters)
         undecayed = _undecayed(block)
+        matrices = {key: n for module in block.modules for key, n in matrices_of(module).items()}
         for decayed in (True, False):
             members = [parameter for parameter in parameters if (id(parameter) not in undecayed) is decayed]
             if members:
                 decay = weight_decay if decayed else 0.0
+                numbers = [matrices.get(id(parameter), 1) for parameter in members]
                 groups.append(
                     {
                         "params": members,
@@ -63,6 +67,7 @@ def parameter_groups(
                         "depth": block.depth,
                         "rate_factor": layer_decay**block.depth,
                         **({} if decay is None else {"weight_decay": decay}),
+                        **({"matrices": numbers} if max(numbers) > 1 else {}),
                     }
                 )
     if model is not None:
@@ -74,7 +79,8 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
     """An optimizer over the groups, the rate of each group being its base rate times its `rate_factor`.
 
     The base rate is the optimizer's own, so any optimizer with rates can be taken; the factor is applied
-    after construction because only then is the base rate known.
+    after construction because only then is the base rate known. A group that is frozen keeps its counters
+    (`hold_frozen_groups`).
 
     Args:
         make: takes the groups, gives the optimizer; its arguments but the parameters are bound already.
@@ -90,6 +96,7 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
                 f"optimizer takes one with a learning rate `lr`, {type(optimizer).__name__} has none"
             )
         group["lr"] = group["lr"] * group["rate_factor"]
+    hold_frozen_groups(optimizer)
     return optimizer
 
 

@@ -7,6 +7,10 @@ import math
 from torch import Tensor
 
 
+class NonFiniteLossError(ValueError):
+    """The training loss is NaN or infinite."""
+
+
 class FiniteLoss:
     """Checks each training loss without making a GPU wait.
 
@@ -25,7 +29,7 @@ class FiniteLoss:
             step: optimizer steps taken before it.
 
         Raises:
-            ValueError: the loss is NaN or infinite.
+            NonFiniteLossError: the loss is NaN or infinite.
         """
         self.flush()
         self._pending = (loss.detach(), step)
@@ -40,7 +44,7 @@ class FiniteLoss:
         self._pending = None
         value = float(loss)
         if not math.isfinite(value):
-            raise ValueError(
+            raise NonFiniteLossError(
                 f"the training loss is {value} at optimizer step {step}: lower the learning rate "
                 "(model.init_args.optimizer), clip gradients (trainer.gradient_clip_val), or look for bad "
                 "inputs; with trainer.precision 16-mixed, try bf16-mixed"

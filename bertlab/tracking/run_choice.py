@@ -24,7 +24,7 @@ def choose_run(
         root: `run.root`.
         name: `run.name`.
         version: `run.version`; None: found by the rules of that key.
-        verb: fit, validate, test or predict.
+        verb: fit, find_lr, validate, test or predict.
         checkpoint: what --ckpt_path says.
 
     Raises:
@@ -65,7 +65,8 @@ def _fresh(root: Path, name: str, version: str | int | None, verb: str) -> RunDi
         version = os.environ["SLURM_JOB_ID"]
     if version is not None:
         run = RunDirectory(root, name, str(version))
-        if verb == "fit" and getattr(rank_zero_only, "rank", 0) == 0 and (run.path / "config.yaml").exists():
+        trains = verb in {"fit", "find_lr"}
+        if trains and getattr(rank_zero_only, "rank", 0) == 0 and (run.path / "config.yaml").exists():
             raise ValueError(
                 f"run.version {version!r}: {run.path} has a run already; go on with it by --ckpt_path last, or "
                 "choose another version"

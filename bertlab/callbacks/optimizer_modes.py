@@ -1,0 +1,201 @@
+"""OptimizerModes: optimizers that train other weights than those they are evaluated with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from bertlab.callbacks.strategy import Strategy
+from bertlab.schedules.constant import Constant
+
+#: Under this key a checkpoint holds the weights that training goes on from, where they differ from `state_dict`.
+TRAINING_WEIGHTS = "bertlab_training_weights"
+
+
+@runtime_checkable
+class _HasModes(Protocol):
+    """An optimizer whose weights are one thing in training and another in evaluation."""
+
+    state: Mapping[Any, Any]
+    param_groups: list[dict[str, Any]]
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+class OptimizerModes(Callback):
+    """Switches optimizers that have `train()` and `eval()`, and does nothing for others.
+
+    Schedule-free optimizers (Defazio et al. 2024, arXiv:2405.15682) compute gradients at one point and average
+    others, and the average is the result. What this makes sure of:
+
+    - validations during the fit, and all that is done after it, see the evaluation weights;
+    - `state_dict` of every checkpoint, whoever saves it and when, holds the evaluation weights, so that testing,
+      predicting, exporting and transferring need to know nothing of this;
+    - a resumed fit goes on from the training weights, kept under another key, bit for bit;
+    - an evaluation or a checkpoint leaves no trace in training: to switch back and forth is not exact in floating
+      point, so the training weights are set aside and put back. That takes the memory of one more copy of the
+      weights while it lasts.
+
+    Always on; stands last among the callbacks, so that the others see the evaluation weights at the end of a
+    validation.
+    """
+
+    def __init__(self) -> None:
+        self._optimizers: list[_HasModes] = []
+        self._kept: dict[nn.Parameter, Tensor] | None = None
+        self._hook: RemovableHandle | None = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the training weights in the place of the evaluation weights, if training goes on."""
+        if trainer.state.fn != "fit":
+            return
+        parameters = dict(pl_module.named_parameters(remove_duplicate=False))
+        with torch.no_grad():
+            for name, value in checkpoint.get(TRAINING_WEIGHTS, {}).items():
+                parameters[name].copy_(value)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the optimizers that have modes; refuse what cannot work with them, warn of what should not.
+
+        Raises:
+            TypeError: parameters are sharded over ranks.
+            ValueError: a strategy puts weights back behind the optimizer's back.
+        """
+        self._optimizers = [o for o in trainer.optimizers if isinstance(o, _HasModes)]
+        if not self._optimizers:
+            return
+        name = type(self._optimizers[0]).__name__
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+            raise TypeError(
+                f"the optimizer {name} switches between training and evaluation weights, which cannot be done "
+                "with sharded ones: take trainer.strategy ddp, or another optimizer"
+            )
+        strategies = [c for c in _callbacks(trainer) if isinstance(c, Strategy)]
+        for strategy in strategies:
+            if getattr(strategy, "restore_best", None) is not None:
+                raise ValueError(
+                    f"{type(strategy).__name__}.restore_best puts weights back, of which the optimizer {name} "
+                    "would not know: it keeps an average of its own. Leave one of them out"
+                )
+        _warn_of_schedules(name, pl_module, strategies)
+        self._hook = pl_module.register_state_dict_post_hook(self._give_evaluation_weights)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train."""
+        for optimizer in self._optimizers:
+            optimizer.train()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the evaluation weights."""
+        if trainer.state.fn == "fit" and self._optimizers:
+            self._to_evaluation()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the training weights."""
+        if trainer.state.fn == "fit" and self._optimizers:
+            self._to_training()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the training weights, and the optimizers as they are in training."""
+        if not self._optimizers:
+            return
+        kept = self._kept or {}  # the training weights, where the checkpoint is saved within a validation
+        with self._training():
+            checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(o) for o in trainer.optimizers]
+        evaluated = checkpoint["state_dict"]
+        weights = {
+            name: kept.get(parameter, parameter).detach()
+            for name, parameter in pl_module.named_parameters(remove_duplicate=False)
+        }
+        checkpoint[TRAINING_WEIGHTS] = {
+            name: value for name, value in weights.items() if not torch.equal(value, evaluated[name])
+        }
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the evaluation weights in the model."""
+        if self._optimizers:
+            self._to_evaluation()
+        self._optimizers, self._kept = [], None
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _to_evaluation(self) -> None:
+        # Outside of inference mode, in which Lightning validates: what is kept is used in training again.
+        with torch.inference_mode(False), torch.no_grad():
+            # A parameter without state has not been trained and is the same in both modes.
+            self._kept = {
+                parameter: parameter.detach().clone()
+                for optimizer in self._optimizers
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+                if optimizer.state.get(parameter)
+            }
+            for optimizer in self._optimizers:
+                optimizer.eval()
+
+    def _to_training(self) -> None:
+        assert self._kept is not None
+        with torch.inference_mode(False), torch.no_grad():
+            for optimizer in self._optimizers:
+                optimizer.train()
+            for parameter, value in self._kept.items():
+                parameter.copy_(value)
+        self._kept = None
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Training mode for a while, also within a validation."""
+        evaluating = self._kept is not None
+        if evaluating:
+            self._to_training()
+        yield
+        if evaluating:
+            self._to_evaluation()
+
+    def _give_evaluation_weights(
+        self, module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any
+    ) -> None:
+        """A hook of `state_dict`: the evaluation weights, in copies, since the weights change back."""
+        if self._kept is not None:
+            return
+        self._to_evaluation()
+        assert self._kept is not None
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            if parameter in self._kept:
+                state_dict[f"{prefix}{name}"] = parameter.detach().clone()
+        self._to_training()
+
+
+def _warn_of_schedules(optimizer: str, module: LightningModule, strategies: list[Strategy]) -> None:
+    schedule = getattr(module, "schedule", None)
+    if schedule is not None and not isinstance(schedule, Constant):
+        rank_zero_warn(
+            f"the optimizer {optimizer} averages in place of a falling learning rate, and "
+            f"model.init_args.schedule is {type(schedule).__name__}: take bertlab.schedules.constant.Constant "
+            "(--model.schedule configs/schedules/constant.yaml)"
+        )
+    for strategy in strategies:
+        if strategy.leads == "cycle":
+            rank_zero_warn(
+                f"the optimizer {optimizer} averages in place of a falling learning rate, and "
+                f"{type(strategy).__name__} makes it fall: leave one of them out"
+            )
+
+
+def _callbacks(trainer: Trainer) -> list[Any]:
+    return list(trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
