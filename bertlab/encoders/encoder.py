@@ -27,6 +27,10 @@ from bertlab.interfaces import Block, EncoderOutput, TextBatch
 MAX_WASTE_CPU = 0.25
 MAX_WASTE_ELSEWHERE = 0.75
 
+# In bfloat16 oneDNN makes a program for each shape of a product, which can take as long as the product: the rows of a
+# batch are made up to a multiple of this number, so that shapes come again.
+MULTIPLE_BFLOAT16_CPU = 64
+
 
 class Encoder(nn.Module):
     """A BERT-type model of transformers that works on packed batches.
@@ -124,12 +128,12 @@ class Encoder(nn.Module):
         self._check(batch)
         device = batch.input_ids.device
         max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
-        packing = pack(batch.lengths, device, max_waste, first_only, positions)
+        packing = pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
         hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
         if positions is not None:
             if not self._skips:
                 hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
-            first, hidden = hidden.split([batch.size, len(positions)])
+            first, hidden = hidden[: batch.size + len(positions)].split([batch.size, len(positions)])
             return EncoderOutput(hidden, first, self._pooled(first))
         skipped = first_only and hidden.shape[0] == batch.size
         first = hidden if skipped else hidden.index_select(0, packing.starts)
@@ -153,6 +157,14 @@ class Encoder(nn.Module):
             inputs["token_type_ids"] = torch.zeros(shape, dtype=torch.int64, device=device)
             inputs["token_type_ids"][places] = batch.token_type_ids
         return self.model(**inputs).last_hidden_state[places]
+
+    def _multiple(self, device: torch.device) -> int:
+        """What the rows of a batch are made up to a multiple of."""
+        if not self.padding_free or not self._skips or device.type != "cpu":
+            return 1
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else self.word_embedding.weight.dtype
+        return MULTIPLE_BFLOAT16_CPU if dtype == torch.bfloat16 else 1
 
     def _pooled(self, first: Tensor) -> Tensor | None:
         pooler: Any = getattr(self.model, "pooler", None)
