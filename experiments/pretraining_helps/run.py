@@ -81,8 +81,9 @@ def pretrain(study: dict[str, Any], name: str, work: Path) -> dict[str, Any]:
         run_command([BERTLAB, "validate", *common, "--run.version", "before"], logs / "validate.txt")
         before = results(work / name / "before")["val"]["masked_loss"]
     cost = run_command([BERTLAB, "fit", *common, "--run.version", "0"], logs / "fit.txt")
-    best = ["--run.version", "0", "--ckpt_path", "best", "--output", str(exported)]
-    run_command([BERTLAB, "export", *common, *best], logs / "export.txt")
+    if name == "pretraining":  # the probes begin with it
+        best = ["--run.version", "0", "--ckpt_path", "best", "--output", str(exported)]
+        run_command([BERTLAB, "export", *common, *best], logs / "export.txt")
     store = yaml.safe_load((ROOT / part["config"]).read_text(encoding="utf-8"))["data"]["init_args"]["store"]
     losses = curve(work / name / "0", "val/masked_loss")
     return {
