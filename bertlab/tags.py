@@ -57,6 +57,34 @@ def spans_of(tags: Sequence[str]) -> list[Span]:
     return found
 
 
+def strict_spans_of(tags: Sequence[str], scheme: Scheme) -> list[Span]:
+    """The entities whose tags follow the scheme to the letter: what breaks it is no entity.
+
+    Those of seqeval's mode "strict", with its IOB2 for "bio" and IOBES for "iobes".
+
+    Args:
+        tags: of one sentence.
+        scheme: "bio" or "iobes".
+
+    >>> strict_spans_of(["B-person", "I-person", "O", "I-person", "B-x", "I-y"], "bio")
+    [Span(kind='person', start=0, stop=2), Span(kind='x', start=4, stop=5)]
+    """
+    return [
+        span
+        for span in spans_of(tags)
+        if list(tags[span.start : span.stop]) == tags_of([span], span.stop, scheme)[span.start :]
+    ]
+
+
+def scheme_of(tags: Iterable[str]) -> Scheme:
+    """The scheme that the tags of a model are of: "iobes" where one ends an entity or is one by itself, else "bio".
+
+    >>> scheme_of(["O", "B-x", "I-x"]), scheme_of(["O", "B-x", "I-x", "E-x", "S-x"])
+    ('bio', 'iobes')
+    """
+    return "iobes" if any(tag[:2] in ("E-", "S-") for tag in tags) else "bio"
+
+
 def tags_of(spans: Iterable[Span], words: int, scheme: Scheme) -> list[str]:
     """The tags of a sentence that say its entities.
 

@@ -169,6 +169,11 @@ def merged(study: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
 
 def study_options(description: str | None, **flags: str) -> argparse.Namespace:
     """The options that every study has: quick, report, fresh; and flags of its own, each with its help."""
+    return study_parser(description, **flags).parse_args()
+
+
+def study_parser(description: str | None, **flags: str) -> argparse.ArgumentParser:
+    """As `study_options`, for a study that adds options with a value."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="little data, one seed, results beside the runs")
     parser.add_argument(
@@ -177,7 +182,7 @@ def study_options(description: str | None, **flags: str) -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="run again what results.csv has already")
     for flag, explanation in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=explanation)
-    return parser.parse_args()
+    return parser
 
 
 def run_study(

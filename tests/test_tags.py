@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import IOB2, IOBES, Tokens
 
-from bertlab.tags import Span, all_tags, spans_of, tags_of
+from bertlab.tags import Span, all_tags, fits, spans_of, strict_spans_of, tags_of
 
 TAGS = st.one_of(
     st.just("O"), st.tuples(st.sampled_from("BIES"), st.sampled_from(["x", "geo-loc", "y"])).map("-".join)
@@ -19,6 +22,15 @@ TAGS = st.one_of(
 def test_spans_are_those_of_seqeval(tags: list[str]) -> None:
     # seqeval's ends are the last words.
     assert spans_of(tags) == [Span(kind, start, end + 1) for kind, start, end in get_entities(tags)]
+
+
+@pytest.mark.parametrize(("scheme", "theirs"), [("bio", IOB2), ("iobes", IOBES)])
+@settings(max_examples=100, deadline=None)
+@given(tags=st.lists(TAGS, max_size=12))
+def test_strict_spans_are_those_of_seqeval(scheme: Any, theirs: Any, tags: list[str]) -> None:
+    tags = [tag for tag in tags if fits(tag, scheme)]
+    expected = [Span(found.tag, found.start, found.end) for found in Tokens(tags, theirs).entities]
+    assert strict_spans_of(tags, scheme) == expected
 
 
 @pytest.mark.parametrize(

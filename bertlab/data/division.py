@@ -85,8 +85,13 @@ def _warn_of_conflicts(rows: Divisible, keys: list[Hashable]) -> None:
     if conflicts:
         rank_zero_warn(
             f"{rows.where}: {len(conflicts)} texts occur more than once with different labels; deduplicate keeps the "
-            f"first label. One of them: {str(conflicts[0])[:80]!r}."
+            f"first label. One of them: {_shown(conflicts[0])!r}."
         )
+
+
+def _shown(key: Hashable) -> str:
+    """The beginning of a text, a pair, or a list of words."""
+    return (" ".join(map(str, key)) if isinstance(key, tuple) else str(key))[:80]
 
 
 def warn_of_overlap(splits: Mapping[str, Divisible]) -> None:

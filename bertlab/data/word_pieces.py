@@ -140,7 +140,12 @@ def _tokenise(tokenizer: Any, rows: WordRows) -> tuple[Numbers, Numbers]:
         while stop < len(rows) and (stop == start or characters < CHARACTERS_AT_ONCE):
             characters += sum(map(len, rows.words[stop]))
             stop += 1
-        encoded = tokenizer(rows.words[start:stop], is_split_into_words=True, add_special_tokens=False)
+        encoded = tokenizer(
+            rows.words[start:stop],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            verbose=False,  # it would warn of sentences that are longer than the model takes: they get windows
+        )
         for sentence, encoding in zip(rows.words[start:stop], encoded.encodings, strict=True):
             ids.append(np.array(encoding.ids, dtype=np.int64))
             found = np.array(encoding.word_ids, dtype=np.int64)

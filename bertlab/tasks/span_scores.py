@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
-from bertlab.tags import kinds_of, spans_of
+from bertlab.tags import Span, kinds_of, scheme_of, spans_of, strict_spans_of
 
 
 class SpanCounts(NamedTuple):
@@ -40,19 +41,24 @@ class SpanCounts(NamedTuple):
         return 2 * self.right / (self.predicted + self.true) if self.right else 0.0
 
 
-def count_spans(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, SpanCounts]:
+def count_spans(
+    true: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    read: Callable[[Sequence[str]], list[Span]] = spans_of,
+) -> dict[str, SpanCounts]:
     """The entities of each type in some sentences.
 
     Args:
         true: tags of each sentence.
         predicted: the same.
+        read: the entities that a sentence's tags say.
 
     >>> count_spans([["B-x", "I-x", "O"], ["B-y"]], [["B-x", "I-x", "O"], ["B-x"]])
     {'x': SpanCounts(right=1, predicted=2, true=1), 'y': SpanCounts(right=0, predicted=0, true=1)}
     """
     counts: tuple[Counter[str], Counter[str], Counter[str]] = (Counter(), Counter(), Counter())
     for true_tags, predicted_tags in zip(true, predicted, strict=True):
-        there, found = set(spans_of(true_tags)), set(spans_of(predicted_tags))
+        there, found = set(read(true_tags)), set(read(predicted_tags))
         for counter, spans in zip(counts, (there & found, found, there), strict=True):
             counter.update(span.kind for span in spans)
     right, predicted_counts, true_counts = counts
@@ -75,8 +81,7 @@ def span_scores(counts: Mapping[str, SpanCounts], kinds: Sequence[str]) -> dict[
     >>> scores["f1"], scores["macro_recall"], scores["precision_x"]
     (0.5, 0.5, 0.5)
     """
-    nothing = SpanCounts(0, 0, 0)
-    both = SpanCounts(*map(sum, zip(*(nothing, *counts.values()), strict=True)))
+    nothing, both = SpanCounts(0, 0, 0), _together(counts)
     scores = {name: getattr(both, name) for name in ("precision", "recall", "f1")}
     for name in ("precision", "recall", "f1"):
         values = [getattr(found, name) for found in counts.values()]
@@ -87,10 +92,17 @@ def span_scores(counts: Mapping[str, SpanCounts], kinds: Sequence[str]) -> dict[
     return scores
 
 
+def _together(counts: Mapping[str, SpanCounts]) -> SpanCounts:
+    """Of all types."""
+    return SpanCounts(*map(sum, zip(*(SpanCounts(0, 0, 0), *counts.values()), strict=True)))
+
+
 def scores_of_words(
     true: Tensor, predicted: Tensor, sentences: Tensor, label_names: Sequence[str]
 ) -> dict[str, float]:
-    """As `span_scores`, of the words of a split.
+    """As `span_scores`, of the words of a split; and strict_precision, strict_recall and strict_f1.
+
+    The strict ones are of all entities together, of which one whose tags break their scheme is none.
 
     Args:
         true: (n,) class of each word, in the order of the words.
@@ -104,4 +116,8 @@ def scores_of_words(
         parts: list[list[int]] = [part.tolist() for part in classes.split(counts)]
         return [[label_names[label] for label in part] for part in parts]
 
-    return span_scores(count_spans(tags(true), tags(predicted)), kinds_of(label_names))
+    true_tags, predicted_tags = tags(true), tags(predicted)
+    scores = span_scores(count_spans(true_tags, predicted_tags), kinds_of(label_names))
+    to_the_letter = partial(strict_spans_of, scheme=scheme_of(label_names))
+    strict = _together(count_spans(true_tags, predicted_tags, to_the_letter))
+    return scores | {f"strict_{name}": getattr(strict, name) for name in ("precision", "recall", "f1")}

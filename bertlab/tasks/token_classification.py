@@ -33,7 +33,9 @@ class TokenClassification(TextTask):
     Logged: `train/loss` each optimizer step; after each validation and test, under `val/` and `test/`, over words the
     loss without class weights and `accuracy`. Entities are scored as by conlleval, so as by seqeval: one is right if
     all its words and its type are: `precision`, `recall` and `f1` of all, `macro_…` their means over types, and
-    `precision_<type>` and so on of each. Tags without that meaning have the metrics of `bertlab.tasks.single_label`.
+    `precision_<type>` and so on of each. `strict_…` are of all too, as by seqeval's mode "strict": predicted tags that
+    break their scheme, such as I-x after O, are no entity. Tags without that meaning have the metrics of
+    `bertlab.tasks.single_label`.
 
     Args:
         encoder: a module of `bertlab.encoders`, such as `bertlab.encoders.pretrained.PretrainedEncoder`.
@@ -130,10 +132,6 @@ class TokenClassification(TextTask):
         weights = self._words.sequence_weights(labels, classes)
         step_weights = self._words.sequence_weights(step_labels, classes)
         return weighted_mean(losses, weights, step_weights, batch.micro_batches)
-
-    def training_step(self, batch: WordBatch, batch_idx: int) -> Tensor:
-        """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
-        return self.finish_training_step(self.training_loss(batch), batch)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass."""

@@ -22,6 +22,7 @@ _NAMES = {
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
+    "strict_f1": "strict F1",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "positive_precision": "{positive} precision",

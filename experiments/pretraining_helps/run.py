@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy import stats
+from transformers import AutoConfig
 
 from bertlab.corpus.token_store import TokenStore
+from bertlab.sources.models import model_folder
 from experiments.measure import (
     BERTLAB,
     ROOT,
@@ -24,103 +26,109 @@ from experiments.measure import (
     read_rows,
     run_command,
     run_study,
-    study_options,
+    study_parser,
     write_results,
 )
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
 STARTS = ("random", "pretrained")
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
+    parser = study_parser(__doc__, check="the same as --quick")
+    parser.add_argument(
+        "--encoder",
+        help="an exported folder, packaged:… or hub id in the place of pretraining: the probes alone",
+    )
+    options = parser.parse_args()
+    quick = options.quick or options.check
+    # Each has a folder of its own: what took an hour to train is not overwritten by a trial.
+    work = ROOT / "runs" / "experiments" / FOLDER.name / ("quick" if quick else "whole")
+    output = work if quick else FOLDER
     if not options.report:
-        study = load_study(FOLDER, options.quick)
-        if options.fresh or options.quick:
-            shutil.rmtree(WORK, ignore_errors=True)
-        run_study(study, runs(study), output, options.fresh or options.quick)
+        study = load_study(FOLDER, quick)
+        if options.encoder is not None:
+            found = model_folder(options.encoder)
+            study["encoder"] = str(Path(found).resolve()) if Path(found).is_dir() else found
+        if options.fresh or quick:
+            shutil.rmtree(work, ignore_errors=True)
+        run_study(study, runs(study, work), output, options.fresh or quick)
     report(output)
 
 
-def runs(study: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
-    """Both pretrainings, then both starts of each probe for each seed."""
-    for name in ("pretraining", "continued"):
-        yield {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name)
+def runs(study: dict[str, Any], work: Path) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+    """Both pretrainings, unless an encoder is given, then both starts of each probe for each seed."""
+    for name in ("pretraining", "continued") if "encoder" not in study else ():
+        yield {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)
     for seed in study["seeds"]:
         for probe in study["probes"]:
             for start in STARTS:
                 known_by = {"part": "probe", "seed": seed, "start": start, "probe": probe}
-                yield known_by, partial(fine_tune, study, probe, start, seed)
+                yield known_by, partial(fine_tune, study, probe, start, seed, work)
 
 
-def pretrain(study: dict[str, Any], name: str) -> dict[str, Any]:
+def pretrain(study: dict[str, Any], name: str, work: Path) -> dict[str, Any]:
     """Make the token store and pretrain on it, all of it if it is not there; the validation losses of the run."""
     part = study[name]
-    log, folder = WORK / f"{name}.txt", WORK / name / "0"
-    run_command([BERTLAB, "corpus", "--config", part["corpus"]], log)
-    shutil.rmtree(WORK / name, ignore_errors=True)
-    common = ["--config", part["config"], "--config", study["overlay"], "--run.root", str(WORK)]
-    common += ["--run.name", name]
-    before = {}
+    logs, exported = work / f"{name}_logs", work / f"{name}_model"
+    run_command([BERTLAB, "corpus", "--config", part["corpus"]], logs / "corpus.txt")
+    for folder in (work / name, exported):
+        shutil.rmtree(folder, ignore_errors=True)
+    common = ["--config", part["config"], "--config", study["overlay"], *part.get("arguments", [])]
+    common += ["--run.root", str(work), "--run.name", name]
+    before: float | str = ""
     if name == "continued":
-        run_command([BERTLAB, "validate", *common, "--run.version", "before"], log)
-        before = results(WORK / name / "before")["validate"]
-    cost = run_command([BERTLAB, "fit", *common, "--run.version", "0", *steps(study)], log)
-    shutil.rmtree(WORK / f"{name}_model", ignore_errors=True)
-    exported = ["--ckpt_path", "best", "--output", str(WORK / f"{name}_model")]
-    run_command([BERTLAB, "export", *common, "--run.version", "0", *exported], log)
-    losses = curve(folder, "val/masked_loss")
-    write_curve(WORK / f"{name}.json", losses)
-    store = yaml.safe_load((ROOT / part["config"]).read_text())["data"]["init_args"]["store"]
+        run_command([BERTLAB, "validate", *common, "--run.version", "before"], logs / "validate.txt")
+        before = results(work / name / "before")["val"]["masked_loss"]
+    cost = run_command([BERTLAB, "fit", *common, "--run.version", "0"], logs / "fit.txt")
+    if name == "pretraining":  # the probes begin with it
+        best = ["--run.version", "0", "--ckpt_path", "best", "--output", str(exported)]
+        run_command([BERTLAB, "export", *common, *best], logs / "export.txt")
+    store = yaml.safe_load((ROOT / part["config"]).read_text(encoding="utf-8"))["data"]["init_args"]["store"]
+    losses = curve(work / name / "0", "val/masked_loss")
     return {
         "score": losses[-1][1],
-        "before": before.get("masked_loss", ""),
+        "before": before,
         "unigram": unigram_loss(ROOT / store),
         "seconds": cost.seconds,
+        "curve": " ".join(f"{step}:{loss:.4f}" for step, loss in losses),
     }
 
 
-def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int) -> dict[str, Any]:
+def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Path) -> dict[str, Any]:
     """One fit of a probe, tested at its best checkpoint."""
-    model, part = WORK / "pretraining_model", study["probes"][probe]
-    folder = WORK / f"{probe}_{start}_{seed}"
+    model, part = study.get("encoder") or str(work / "pretraining_model"), study["probes"][probe]
+    if "encoder" not in study and not Path(model).exists():
+        raise FileNotFoundError(f"{model} is gone: --fresh pretrains it again, --encoder takes another")
+    folder = work / f"{probe}_{start}_{seed}"
     encoder = folder / "encoder.yaml"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     encoder.write_text(yaml.safe_dump(encoder_of(start, model)), encoding="utf-8")
     command = [BERTLAB, "fit", "--config", part["config"], "--config", study["overlay"]]
-    command += [f"--model.encoder={encoder}", "--data.init_args.tokenizer", str(model)]
+    command += [f"--model.encoder={encoder}", "--data.init_args.tokenizer", model]
     command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
-    command += ["--seed_everything", str(seed), *steps(study)]
+    command += ["--seed_everything", str(seed), *part.get("arguments", [])]
     cost = run_command(command, folder / "log.txt")
     score = results(folder / "fit" / "0")["test"][part["score"]]
     shutil.rmtree(folder / "fit" / "0" / "checkpoints")
-    return {"score": score, "before": "", "unigram": "", "seconds": cost.seconds}
+    return {"score": score, "before": "", "unigram": "", "seconds": cost.seconds, "curve": ""}
 
 
-def encoder_of(start: str, model: Path) -> dict[str, Any]:
-    """The exported encoder, or one of the same configuration with weights drawn anew."""
+def encoder_of(start: str, model: str) -> dict[str, Any]:
+    """The pretrained encoder, or one of the same configuration with weights drawn anew."""
     if start == "pretrained":
-        return {
-            "class_path": "bertlab.encoders.pretrained.PretrainedEncoder",
-            "init_args": {"source": str(model)},
-        }
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    wanted = (
-        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-        "max_position_embeddings",
-    )  # fmt: skip
+        return {"class_path": "bertlab.encoders.pretrained.PretrainedEncoder", "init_args": {"source": model}}
+    config = AutoConfig.from_pretrained(model).to_diff_dict()
+    kind = config["model_type"]
+    own = AutoConfig.for_model(kind).to_dict().keys() - {"architectures", "dtype", "transformers_version"}
     return {
         "class_path": "bertlab.encoders.from_config.EncoderFromConfig",
-        "init_args": {"model_type": "bert", "config": {key: config[key] for key in wanted}},
+        "init_args": {
+            "model_type": kind,
+            "config": {key: config[key] for key in sorted(own & config.keys())},
+        },
     }
-
-
-def steps(study: dict[str, Any]) -> list[str]:
-    """Of --quick: a few steps."""
-    return ["--trainer.max_steps", str(study["steps"])] if "steps" in study else []
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -131,10 +139,6 @@ def curve(run: Path, key: str) -> list[tuple[int, float]]:
     """Step and value of each validation."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [(int(row["step"]), float(row[key])) for row in csv.DictReader(file) if row.get(key)]
-
-
-def write_curve(path: Path, points: list[tuple[int, float]]) -> None:
-    path.write_text(json.dumps(points), encoding="utf-8")
 
 
 def unigram_loss(store: Path) -> float:
@@ -151,22 +155,39 @@ def unigram_loss(store: Path) -> float:
 def report(output: Path) -> None:
     """The tables of results.csv, into the README, and the figure."""
     rows = read_rows(output / "results.csv")
-    pretrained = {row["part"]: row for row in rows if row["part"] != "probe"}
-    table = [["", "masked loss before, nats", "best guess without context", "masked loss after", "minutes"]]
-    for name, row in pretrained.items():
-        before = f"{row['before']:.3f}" if row["before"] != "" else "–"
-        minutes = f"{row['seconds'] / 60:.0f}"
-        table.append([name, before, f"{row['unigram']:.3f}", f"{row['score']:.3f}", minutes])
-    probes = [["probe", *(f"{start}, mean ± sd" for start in STARTS), "difference", "p (paired t-test)"]]
-    for probe in dict.fromkeys(row["probe"] for row in rows if row["part"] == "probe"):
-        scores = [scores_of(rows, probe, start) for start in STARTS]
-        cells = [f"{np.mean(s):.3f} ± {np.std(s, ddof=1) if len(s) > 1 else 0:.3f}" for s in scores]
-        difference = np.subtract(scores[1], scores[0])
-        p = f"{stats.ttest_rel(scores[1], scores[0]).pvalue:.1g}" if len(difference) > 1 else "–"
-        probes.append([str(probe), *cells, f"{difference.mean():+.3f}", p])
-    write_results(output, "\n\n".join([markdown_table(table), markdown_table(probes), measured_on(output)]))
+    tables = [
+        markdown_table(table) for table in (pretraining_table(rows), probe_table(rows)) if len(table) > 1
+    ]
+    write_results(output, "\n\n".join([*tables, measured_on(output)]))
     draw(rows, output / "figure.png")
-    print(markdown_table(table), markdown_table(probes), sep="\n\n")
+    print(*tables, sep="\n\n")
+
+
+def pretraining_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A row for each pretraining; its head alone where there was none."""
+    table = [["", "masked loss before, nats", "best guess without context", "masked loss after", "minutes"]]
+    for row in rows:
+        if row["part"] != "probe":
+            before = f"{row['before']:.3f}" if row["before"] != "" else "–"
+            losses = [before, f"{row['unigram']:.3f}", f"{row['score']:.3f}"]
+            table.append([row["part"], *losses, f"{row['seconds'] / 60:.0f}"])
+    return table
+
+
+def probe_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A row for each probe."""
+    table = [["probe", *(f"{start}, mean ± sd" for start in STARTS), "difference", "p (paired t-test)"]]
+    for probe in probes_of(rows):
+        scores = [scores_of(rows, probe, start) for start in STARTS]
+        cells = [f"{np.mean(s):.3f} ± {np.std(s, ddof=1):.3f}" for s in scores]
+        p = stats.ttest_rel(scores[1], scores[0]).pvalue
+        table.append([probe, *cells, f"{np.subtract(scores[1], scores[0]).mean():+.3f}", f"{p:.1g}"])
+    return table
+
+
+def probes_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The probes, each once."""
+    return list(dict.fromkeys(row["probe"] for row in rows if row["part"] == "probe"))
 
 
 def scores_of(rows: list[dict[str, Any]], probe: Any, start: str) -> list[float]:
@@ -182,15 +203,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    probes = list(dict.fromkeys(row["probe"] for row in rows if row["part"] == "probe"))
-    figure, axes = pyplot.subplots(1, 1 + len(probes), figsize=(4 + 2.6 * len(probes), 3.4))
-    pretraining = next(row for row in rows if row["part"] == "pretraining")
-    points = json.loads((WORK / "pretraining.json").read_text(encoding="utf-8"))
-    axes[0].plot(*zip(*points, strict=True), "o-", label="4 × 256 from scratch")
-    axes[0].axhline(pretraining["unigram"], color="black", linestyle="--", label="best guess without context")
-    axes[0].set(title="masked news, validation", xlabel="optimizer steps", ylabel="nats a token")
-    axes[0].legend(frameon=False, fontsize=8)
-    for panel, probe in zip(axes[1:], probes, strict=True):
+    probes = probes_of(rows)
+    pretrained = [row for row in rows if row["part"] == "pretraining"]
+    panels = len(pretrained) + len(probes)
+    figure, axes = pyplot.subplots(1, panels, figsize=(1.4 + 2.6 * panels, 3.4), squeeze=False)
+    for panel, row in zip(axes[0], pretrained, strict=False):
+        points = [tuple(map(float, point.split(":"))) for point in row["curve"].split()]
+        panel.plot(*zip(*points, strict=True), "o-", label="4 × 256 from scratch")
+        panel.axhline(row["unigram"], color="black", linestyle="--", label="best guess without context")
+        panel.set(title="masked news, validation", xlabel="optimizer steps", ylabel="nats a token")
+        panel.legend(frameon=False, fontsize=8)
+    for panel, probe in zip(axes[0, len(pretrained) :], probes, strict=True):
         for place, start in enumerate(STARTS):
             scores = scores_of(rows, probe, start)
             panel.plot([place] * len(scores), scores, "o", alpha=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -195,6 +196,19 @@ def test_long_sentences_lose_no_word(tmp_path: Path, tokenizer_folder: str) -> N
         built(tokenizer_folder, str(path), max_length=24, window_context=11)
     with pytest.raises(ValueError, match=r"max_length: 513 is not accepted: this tokenizer takes 3 to 512"):
         built(tokenizer_folder, str(path), max_length=513)
+
+
+def test_a_sentence_longer_than_the_model_takes_is_nothing_to_warn_of(
+    tmp_path: Path, tokenizer_folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(conll([([str(n) for n in range(300, 500)], ["O"] * 199 + ["B-x"])]))
+    logger = logging.getLogger("transformers")  # it does not propagate
+    logger.addHandler(caplog.handler)
+    data = built(tokenizer_folder, str(path))
+    logger.removeHandler(caplog.handler)
+    assert data.dataset("train").lengths.sum() > 512
+    assert not caplog.records
 
 
 def test_words_of_which_nothing_is_left_have_a_tag_too(tmp_path: Path, tokenizer_folder: str) -> None:

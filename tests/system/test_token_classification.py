@@ -35,7 +35,7 @@ def sentences(path: Path) -> list[tuple[list[str], list[str]]]:
 def test_fit_test_predict_and_export(
     config: list[str], in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["fit", *config, "--trainer.max_epochs=6"])
+    main(["fit", *config, "--trainer.max_epochs=6", "--model.optimizer.lr=5e-3"])
     run = in_tmp / "runs/run/0"
     assert "F1" in capsys.readouterr().out
     after_fit = json.loads((run / "results.json").read_text())["test"]

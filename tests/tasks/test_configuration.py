@@ -1,17 +1,21 @@
 """A task from YAML: classes by path, defaults that come back, errors that name the key."""
 
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
 
 from bertlab.encoders.from_config import EncoderFromConfig
 from bertlab.losses.focal import Focal
+from bertlab.schedules.constant import Constant
 from bertlab.schedules.cosine import Cosine
 from bertlab.schedules.linear import Linear
 from bertlab.tasks.sequence_classification import SequenceClassification
 from bertlab.tasks.text_task import TextTask
+from tests.tasks.tiny import TinyData, tiny_task, tiny_trainer
 
 TINY = {
     "class_path": "bertlab.encoders.from_config.EncoderFromConfig",
@@ -101,3 +105,18 @@ def test_a_wrong_value_names_the_key(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         parse(tmp_path, monkeypatch, problem="ranking")
     assert "ranking" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_of_a_fused_optimizer_are_clipped(precision: str, tmp_path: Path) -> None:
+    """Lightning refuses it in mixed precision, where fused optimizers take back float16's scaling themselves."""
+    task = tiny_task(
+        optimizer=lambda params: torch.optim.SGD(params, lr=1.0, fused=True), schedule=Constant()
+    )
+    trainer = tiny_trainer(tmp_path, max_steps=1, gradient_clip_val=1e-3, precision=precision)
+    task.label_names = ("ham", "spam", "news")
+    task.head = task.build_head()
+    before = [p.detach().clone() for p in task.parameters()]
+    trainer.fit(task, datamodule=TinyData())
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(task.parameters(), before, strict=True)])
+    assert float(moved.norm()) == pytest.approx(1e-3, rel=1e-2)

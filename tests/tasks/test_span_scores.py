@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2
 
 from bertlab.tasks.span_scores import count_spans, scores_of_words, span_scores
 
@@ -32,6 +33,11 @@ def test_scores_are_those_of_seqeval(sentences: list[list[tuple[int, int]]]) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of types without an entity
         report = classification_report(true, predicted, output_dict=True, zero_division=0)
+        strict = classification_report(
+            true, predicted, output_dict=True, zero_division=0, mode="strict", scheme=IOB2
+        )
+    for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        assert mine[f"strict_{name}"] == pytest.approx(strict["micro avg"][key]), key
     for prefix, average in (("", "micro avg"), ("macro_", "macro avg")):
         for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             assert mine[prefix + name] == pytest.approx(report[average][key]), (average, key)

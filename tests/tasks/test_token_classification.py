@@ -10,13 +10,22 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, confusion_matrix
 from sklearn.metrics import f1_score as f1_of_classes
 from transformers import BertForTokenClassification
 
 from bertlab.encoders.encoder import Encoder
 from bertlab.export.hugging_face import copied_into, hugging_face_model
-from bertlab.interfaces import HasBlocks, HasClassWeights, HasConfusionMatrix, WordBatch
+from bertlab.interfaces import (
+    HasBlocks,
+    HasClassWeights,
+    HasConfusionMatrix,
+    HasEncoderBlocks,
+    HasTrainingLoss,
+    HasWordEmbedding,
+    WordBatch,
+)
 from bertlab.losses.focal import Focal
 from bertlab.tasks.token_classification import TokenClassification
 from tests.encoders.tiny import padded_inputs, transformer
@@ -127,6 +136,7 @@ def test_learns_and_scores_as_seqeval(tmp_path: Path) -> None:
     (tested,) = trainer.test(task, datamodule=data, verbose=False)
     names = {"loss", "accuracy", *(f"{m}{k}" for m in ("", "macro_") for k in ("precision", "recall", "f1"))}
     names |= {f"{k}_{kind}" for k in ("precision", "recall", "f1") for kind in "xy"}
+    names |= {f"strict_{k}" for k in ("precision", "recall", "f1")}
     assert set(tested) == {f"test/{name}" for name in names}
     scores = task.evaluation_scores()
     assert scores is not None
@@ -140,6 +150,7 @@ def test_learns_and_scores_as_seqeval(tmp_path: Path) -> None:
     assert tested["test/precision"] == pytest.approx(precision_score(true_tags, tags))
     assert tested["test/recall"] == pytest.approx(recall_score(true_tags, tags))
     assert tested["test/macro_f1"] == pytest.approx(f1_score(true_tags, tags, average="macro"))
+    assert tested["test/strict_f1"] == pytest.approx(f1_score(true_tags, tags, mode="strict", scheme=IOB2))
     assert tested["test/accuracy"] == pytest.approx(accuracy_score(scores.labels, predicted))
     assert (
         task.confusion_matrix().tolist()
@@ -149,9 +160,11 @@ def test_learns_and_scores_as_seqeval(tmp_path: Path) -> None:
     prediction = trainer.predict(task, datamodule=data)[0]
     assert prediction["index"].sort().values.tolist() == list(range(int(data.counts[:5].sum())))
     assert prediction["probabilities"].shape == (len(prediction["index"]), 5)
-    assert isinstance(task, HasBlocks)
-    assert isinstance(task, HasClassWeights)
-    assert isinstance(task, HasConfusionMatrix)
+    for protocol in (
+        HasBlocks, HasEncoderBlocks, HasWordEmbedding, HasTrainingLoss, HasClassWeights, HasConfusionMatrix,
+    ):  # fmt: skip
+        assert isinstance(task, protocol)
+    assert "training_step" not in vars(TokenClassification), "strategies wrap the step of the base"
     assert [block.name for block in task.blocks()] == ["embeddings", "layer.0", "layer.1", "head"]
 
 
