@@ -151,7 +151,8 @@ class Block:
         """Give the block fresh weights, as if it had never been trained.
 
         Args:
-            generator: decides about them; torch's own is left as it is.
+            generator: decides about them; of the CPU, as the weights are while training is set up. Torch's own
+                generators are left as they are.
 
         Raises:
             ValueError: nobody knows how the block is drawn.
@@ -161,7 +162,8 @@ class Block:
                 f"block {self.name!r} does not know how it is initialised: give Block an initializer"
             )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            # torch.manual_seed would reach the generators of all GPUs too.
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             for module in self.modules:
                 module.apply(self.initializer)
 

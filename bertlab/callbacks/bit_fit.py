@@ -16,7 +16,7 @@ from bertlab.callbacks.triggers import Horizon
 class BitFit(Strategy):
     """Trains the biases of the encoder, those of normalisations too, and the head; all else stays as it is.
 
-    Ben-Zaken et al. 2022, arXiv:2106.10199, section 3. The paper's rates are about ten times those of full fine-tuning:
+    Ben Zaken et al. 2022, arXiv:2106.10199, section 3. The paper's rates are about ten times those of full fine-tuning:
     1e-4 to 1e-3. What is frozen costs no backward of its own: of the products of a backward pass those for the weights
     are left out, which is half of them. Dropout stays on throughout. A weight that the head shares with the encoder, as
     a decoder does the word embeddings, is the encoder's. With `StagedUnfreezing` the biases thaw in stages.

@@ -26,8 +26,9 @@ class ChildTuning(Strategy):
       square of their gradient over the training data, found before the first step and kept in checkpoints.
 
     Embeddings, pooler and head are trained in full. Deviations: the random mask, too, is of the layers alone (the
-    authors' code masks all); the Fisher information is that of whole optimizer steps, without dropout and clipping.
-    The gradient is masked before clipping. An optimizer's momentum and weight decay still move what is masked, as in
+    authors' code masks all): a new head has nothing to hold on to, and most rows of a table get no gradient anyway. The
+    Fisher information is that of whole optimizer steps, without dropout and clipping. The gradient is masked before
+    clipping. An optimizer's momentum and weight decay still move what is masked, as in
     the authors' code; of "task_driven" that is weight decay alone.
 
     Args:

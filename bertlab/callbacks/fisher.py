@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
+from bertlab.callbacks.random_state import RandomState
 from bertlab.losses.with_gradients import gradients_of
 
 
@@ -57,7 +58,7 @@ def _gradient(
             loss = type(module).training_loss(module, on_device)
         for total, gradient in zip(sums, gradients_of(loss, parameters), strict=True):
             if gradient is not None:
-                total.add_(gradient, alpha=1 / len(micro_batches))
+                total.add_(gradient, alpha=1 / trainer.accumulate_grad_batches)
     return [trainer.strategy.reduce(total, reduce_op="mean") for total in sums]
 
 
@@ -75,9 +76,10 @@ def _steps(trainer: Trainer) -> Iterator[list[Any]]:
 
 @contextmanager
 def _still(module: LightningModule, parameters: Sequence[nn.Parameter]) -> Generator[None]:
-    """Evaluation mode, and gradients for the parameters, as long as the context lasts."""
+    """Evaluation mode, and gradients for the parameters, as long as the context lasts; no random number is used up."""
     modes = [(inner, inner.training) for inner in module.modules()]
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    state = RandomState(module.device)
     module.eval()
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -88,3 +90,4 @@ def _still(module: LightningModule, parameters: Sequence[nn.Parameter]) -> Gener
             inner.training = mode
         for parameter in frozen:
             parameter.requires_grad_(False)
+        state.restore()

@@ -17,13 +17,13 @@ from bertlab.encoders.layer_drop import dropping
 class LayerDrop(Strategy):
     """Leaves each layer of the encoder out with probability p, anew for each optimizer step.
 
-    Fan et al. 2020, arXiv:1909.11556, section 3.1 (RAND): a layer that is left out is the identity; validation and
+    Fan et al. 2020, arXiv:1909.11556, section 3.1: a layer that is left out is the identity; validation and
     prediction take all layers, without scaling. It regularises, saves about the share p of the arithmetic of the
     layers, and makes a model from which layers can be taken away later.
 
     The same layers are left out in all micro-batches and on all ranks, so that a step is the same however it is split;
-    where a strategy makes several passes for one step, each has its own. Their parameters get a gradient of zero:
-    momentum and weight decay still move them. Frozen layers stay in, as their dropout is off.
+    passes that have dropout of their own, as those of `RDrop`, each leave out layers of their own. What is left out
+    gets a gradient of zero: momentum and weight decay still move it. Frozen layers stay in, as their dropout is off.
 
     Args:
         p: probability in [0, 1). The paper has 0.2; 0.5 where half of the layers are to be taken away later.
@@ -53,7 +53,7 @@ class LayerDrop(Strategy):
         layers = [block.modules[0] for block in run.blocks.layers]
 
         def thin(p: TrainingPass) -> Tensor:
-            generator = run.generator(f"pass {p.passes}")
+            generator = run.generator(f"pass {p.number}")
             with dropping(layers, lambda: float(torch.rand((), generator=generator)) < self.p):
                 return p.loss()
 

@@ -1,4 +1,4 @@
-"""Mixout: while training, many of the weights are seen as they were before it."""
+"""Mixout: while training, what many neurons give to others is seen as it was before it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from torch import Tensor, nn
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.callbacks.triggers import Horizon
-from bertlab.encoders.dropout import dropout_add
+from bertlab.encoders.dropout import dropout
 
 
 class Mixout(Strategy):
-    """Replaces a random share of the weights by those that training started from, anew for each optimizer step.
+    """Replaces the weights from a random share of neurons by those that training started from, anew in each step.
 
-    Lee et al. 2020, arXiv:1909.11299, eq. 4: the model is trained with (M·w + (1 − M)·u − p·u) / (1 − p), where u are
-    the starting weights and M is 0 with probability p. Its expectation is w; it holds w near u, the more the greater p.
+    Lee et al. 2020, arXiv:1909.11299, section 3: the model is trained with (M·w + (1 − M)·u − p·u) / (1 − p), where u
+    are the starting weights, and M is 0 with probability p: all weights that go out from one neuron share one M, as in
+    dropout, which is the case of u = 0. Its expectation is w; it holds w near u, the more the greater p.
 
-    As in the authors' code the weights of the linear layers of the encoder are mixed, biases, normalisations and tables
-    are not, and the head, which has no starting weights, keeps its dropout. There mixout takes the place of the
-    encoder's dropout: set `model.init_args.encoder.init_args.dropout` to 0 for the same. The mask is the same in all
-    micro-batches and on all ranks; where a strategy makes several passes for one step, each has its own. What is
-    frozen is not mixed, as its dropout is off.
+    As in the authors' code the weights of linear layers are mixed, each layer by a mask of its inputs; biases,
+    normalisations and tables are not. Deviations: the head, which has no starting weights, is not mixed and keeps its
+    dropout; the gradient is that of the formula (the authors' code leaves out its 1/(1 − p)); the mask is the same in
+    all micro-batches and on all ranks of an optimizer step. Passes that have dropout of their own, as those of `RDrop`,
+    have masks of their own. What is frozen is not mixed, as its dropout is off.
+
+    In the paper mixout takes the place of the encoder's dropout: set `model.init_args.encoder.init_args.dropout` to 0
+    for the same.
 
     Args:
-        p: share of the weights that is replaced, in [0, 1). The paper's best are 0.7 to 0.9.
+        p: share of the neurons, in [0, 1). The paper's best are 0.7 to 0.9.
 
     Raises:
         ValueError: `p` is out of range.
@@ -56,7 +60,7 @@ class Mixout(Strategy):
         weights = {id(weight) for weight in linear_weights(run.blocks)}
 
         def mix(p: TrainingPass) -> Tensor:
-            generator = run.generator(f"pass {p.passes}", run.trainer.strategy.root_device)
+            generator = run.generator(f"pass {p.number}", run.trainer.strategy.root_device)
 
             def change(parameter: nn.Parameter, value: Tensor) -> Tensor:
                 if id(parameter) not in weights or not parameter.requires_grad:
@@ -71,17 +75,18 @@ class Mixout(Strategy):
 
 
 def mixed(value: Tensor, start: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """(M·value + (1 − M)·start − p·start) / (1 − p), M being 0 with probability p: Lee et al. 2020, eq. 4.
+    """(M·value + (1 − M)·start − p·start) / (1 − p), M being 0 with probability p for each input of a linear layer.
 
-    Which is start + M·(value − start) / (1 − p).
+    Which is start + (value − start)·M / (1 − p): Lee et al. 2020, section 3.
 
     Args:
-        value: the weights that are trained.
+        value: (outputs, inputs) weights that are trained.
         start: the weights to mix in, of the same shape.
         p: in [0, 1); on the CPU it is rounded as in `bertlab.encoders.dropout`.
         generator: decides about M; of the device of the weights.
     """
-    return dropout_add(value - start, start, p, training=True, generator=generator)
+    inputs = dropout(torch.ones_like(start[0]), p, training=True, generator=generator)
+    return start + (value - start) * inputs
 
 
 def linear_weights(blocks: Blocks) -> list[nn.Parameter]:

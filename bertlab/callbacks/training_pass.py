@@ -40,7 +40,7 @@ class TrainingPass:
 
     def __init__(self, innermost: TaskLoss, wrappers: Sequence[LossWrapper]) -> None:
         self._innermost, self._wrappers = innermost, wrappers
-        self._start: RandomState | None = None
+        self._start: tuple[RandomState, int] | None = None
 
     @property
     def batch(self) -> Any:
@@ -58,9 +58,12 @@ class TrainingPass:
         return {name: p for name, p in self._innermost.task.named_parameters() if p.requires_grad}
 
     @property
-    def passes(self) -> int:
-        """How many passes through the model have been made for this micro-batch."""
-        return self._innermost.passes
+    def number(self) -> int:
+        """Of the next pass through the model for this micro-batch, from 0: names its stream of random numbers.
+
+        Where `same_dropout` draws the random numbers of an earlier pass again, it has the number of that pass.
+        """
+        return self._innermost.number
 
     @property
     def outputs(self) -> Tensor:
@@ -91,9 +94,10 @@ class TrainingPass:
                 within draw. Without it each pass has masks of its own.
         """
         if self._start is None:
-            self._start = RandomState(self._innermost.task.device)
+            self._start = RandomState(self._innermost.task.device), self._innermost.number
         elif same_dropout:
-            self._start.restore()
+            state, self._innermost.number = self._start
+            state.restore()
         with self._innermost.changed(weights, embeddings):
             if not self._wrappers:
                 return self._innermost.compute()
@@ -129,7 +133,7 @@ class TaskLoss(nn.Module):
     def __init__(self, task: LightningModule, compute: Callable[[Any], Tensor], batch: Any) -> None:
         super().__init__()
         self.task = task
-        self.batch, self.outputs, self.passes = batch, None, 0
+        self.batch, self.outputs, self.number = batch, None, 0
         self._compute = compute
         self._weights: list[WeightChange] = []
         self._embeddings: list[EmbeddingChange] = []
@@ -147,7 +151,7 @@ class TaskLoss(nn.Module):
 
     def compute(self) -> Tensor:
         """One pass through the model."""
-        self.passes += 1
+        self.number += 1
         with ExitStack() as hooks:
             hooks.callback(self.task.register_forward_hook(self._keep_outputs).remove)
             if self._embeddings:

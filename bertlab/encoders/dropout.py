@@ -84,21 +84,19 @@ class _Dropout(torch.autograd.Function):
 
 class _DropoutAdd(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, residual: Tensor, p: float, generator: torch.Generator | None
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, residual: Tensor, p: float) -> Tensor:
         values = values.contiguous()
-        mask = draw_mask(values.shape, p, values.dtype, generator)
+        mask = draw_mask(values.shape, p, values.dtype)
         ctx.save_for_backward(mask)
         ctx.scale, ctx.dtype = 1 / kept_share(p), values.dtype
         return torch.add(residual, apply_mask(values, mask), alpha=ctx.scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,), (mask,) = grads, ctx.saved_tensors
         scaled = torch.mul(grad, ctx.scale, out=torch.empty_like(grad, dtype=ctx.dtype))
-        return apply_mask(scaled, mask), grad, None, None
+        return apply_mask(scaled, mask), grad, None
 
 
 def dropout(values: Tensor, p: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
@@ -120,13 +118,11 @@ def dropout(values: Tensor, p: float, training: bool, generator: torch.Generator
     return torch.where(kept, values / (1 - p), 0.0)
 
 
-def dropout_add(
-    values: Tensor, residual: Tensor, p: float, training: bool, generator: torch.Generator | None = None
-) -> Tensor:
+def dropout_add(values: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
     """`dropout(values) + residual` in one pass; `residual` may be of higher precision."""
     if training and p > 0 and values.device.type == "cpu":
-        return _DropoutAdd.apply(values, residual, p, generator)
-    return dropout(values, p, training, generator) + residual
+        return _DropoutAdd.apply(values, residual, p)
+    return dropout(values, p, training) + residual
 
 
 class Dropout(nn.Dropout):

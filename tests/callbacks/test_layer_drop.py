@@ -9,6 +9,8 @@ from lightning.pytorch import Callback
 
 from bertlab.callbacks.layer_drop import LayerDrop
 from bertlab.callbacks.mixout import Mixout
+from bertlab.callbacks.r_drop import RDrop
+from bertlab.callbacks.sharpness_aware import SharpnessAware
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.unfreezing_plans import Stage
 from tests.callbacks.real import Gradients, fit_bert
@@ -49,6 +51,15 @@ def test_the_same_layers_in_all_micro_batches_of_a_step(tmp_path: Path) -> None:
     steps = [calls.batches[start : start + 3] for start in range(0, 36, 3)]
     assert all(batches[0] == batches[1] == batches[2] for batches in steps)
     assert len({tuple(batches[0]) for batches in steps}) > 2
+
+
+@pytest.mark.parametrize(("other", "same"), [(SharpnessAware(), True), (RDrop(), False)])
+def test_passes_that_share_their_dropout_leave_out_the_same(other: Any, same: bool, tmp_path: Path) -> None:
+    calls = Calls()
+    fit([LayerDrop(0.5), other], tmp_path, callbacks=(calls,), task=TinyTask(layers=6))
+    halves = [batch[: len(batch) // 2] * 2 == batch for batch in calls.batches]
+    assert len(halves) == 18
+    assert all(halves) == same
 
 
 def test_validation_takes_all_layers(tmp_path: Path) -> None:

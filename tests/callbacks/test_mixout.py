@@ -12,6 +12,7 @@ from bertlab.callbacks.mixout import Mixout, mixed
 from bertlab.callbacks.r_drop import RDrop
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.unfreezing_plans import Stage
+from bertlab.encoders.dropout import dropout
 from tests.callbacks.real import Gradients, fit_bert
 from tests.callbacks.tiny import TinyTask, fit
 from tests.tasks.tiny import TinyData, tiny_task
@@ -32,24 +33,37 @@ class Seen(Callback):
         self.trained.append(pl_module.layers[0][0].weight.detach().clone())
 
 
-def test_mixed_is_equation_4() -> None:
+def test_all_that_goes_out_from_a_neuron_is_kept_or_replaced() -> None:
     generator = torch.Generator().manual_seed(0)
-    value, start = torch.randn(2, 1000, generator=generator)
+    value, start = torch.randn(2, 3, 1000, generator=generator)
     found = mixed(value, start, 0.75, generator)
-    kept = (4 * value - 3 * start, start)  # (w − p·u) / (1 − p), and (u − p·u) / (1 − p)
-    is_kept = torch.isclose(found, kept[0], atol=1e-5)
-    assert torch.where(is_kept, kept[0], kept[1]).allclose(found, atol=1e-5)
-    assert is_kept.float().mean() == pytest.approx(0.25, abs=0.05)
+    kept = torch.isclose(found, 4 * value - 3 * start, atol=1e-5).all(0)  # (w − p·u) / (1 − p)
+    replaced = (found == start).all(0)  # (u − p·u) / (1 − p)
+    assert torch.equal(kept, ~replaced)
+    assert kept.float().mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_towards_zero_it_is_dropout() -> None:
+    """Lee et al. 2020, section 3: mixout(0) of a linear layer is dropout of its inputs."""
+    weight, inputs = torch.randn(5, 8), torch.randn(2, 8)
+    masks = [torch.Generator().manual_seed(3) for _ in range(2)]
+    dropped = inputs * dropout(torch.ones(8), 0.5, training=True, generator=masks[0])
+    output = inputs @ mixed(weight, torch.zeros(5, 8), 0.5, masks[1]).T
+    torch.testing.assert_close(output, dropped @ weight.T)
 
 
 def test_its_expectation_is_the_weight_and_its_gradient_the_masks() -> None:
     generator = torch.Generator().manual_seed(0)
-    value = torch.tensor([2.0, -1.0], requires_grad=True)
-    start = torch.tensor([1.0, 1.0])
+    value = torch.tensor([[2.0, -1.0], [3.0, 0.5]], requires_grad=True)
+    start = torch.ones(2, 2)
     found = torch.stack([mixed(value, start, 0.5, generator) for _ in range(4000)])
-    assert found.mean(0).tolist() == pytest.approx(value.tolist(), abs=0.1)
-    (gradient,) = torch.autograd.grad(mixed(value, start, 0.5, generator).sum(), value)
-    assert set(gradient.tolist()) <= {0.0, 2.0}
+    torch.testing.assert_close(found.mean(0), value, atol=0.15, rtol=0.0)
+    seen = set()
+    for _ in range(20):
+        (gradient,) = torch.autograd.grad(mixed(value, start, 0.5, generator).sum(), value)
+        assert torch.equal(gradient[0], gradient[1])
+        seen |= set(gradient.flatten().tolist())
+    assert seen == {0.0, 2.0}
 
 
 def test_what_the_model_sees(tmp_path: Path) -> None:
@@ -59,11 +73,12 @@ def test_what_the_model_sees(tmp_path: Path) -> None:
     assert torch.equal(training[0], start)  # before the first step both are the same
     masks = []
     for weight, value in zip(training[1:], seen.trained[1:], strict=True):
-        mixed_in, moved = weight == start, value != start
-        corrected = torch.isclose(weight, 2 * value - start, atol=1e-6)
-        assert (mixed_in | corrected).all()
-        assert 0.2 < mixed_in[moved].float().mean() < 0.8
-        masks.append(mixed_in)
+        assert (value != start).any(0).all()  # something that goes out from each of the 8 neurons has moved
+        replaced = (weight == start).all(0)
+        corrected = torch.isclose(weight, 2 * value - start, atol=1e-6).all(0)
+        assert torch.equal(replaced, ~corrected)
+        masks.append(replaced)
+    assert 0.25 < torch.stack(masks).float().mean() < 0.75
     assert not torch.equal(masks[0], masks[1])
 
 

@@ -311,9 +311,9 @@ def test_random_numbers_of_a_step(tmp_path: Path) -> None:
 
         def apply(self, run: Run) -> None:
             def wrapper(p: TrainingPass) -> torch.Tensor:
-                assert p.passes == 0
+                assert p.number == 0
                 loss = p.loss()
-                assert p.passes == 1
+                assert p.number == 1
                 numbers = [torch.rand((), generator=run.generator(what)).item() for what in ("a", "b")]
                 self.drawn.append((numbers[0], numbers[1]))
                 return loss
