@@ -149,12 +149,8 @@ class Conductor:
             return
         self._step = step
         horizon = self.horizon
-        movers: list[Strategy] = []
-        for strategy in self.strategies:
-            if self._stage_at(strategy, step, horizon) > strategy.entered:
-                movers.append(strategy)
-                if strategy.entered >= 0:
-                    strategy.on_stage_end(self._runs[strategy.state_key])
+        movers = [s for s in self.strategies if self._stage_at(s, step, horizon) > s.entered]
+        self._end_stages(movers)
         notes: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for strategy in movers:
             strategy.entered = self._stage_at(strategy, step, horizon)
@@ -209,11 +205,8 @@ class Conductor:
 
     def finish(self) -> None:
         """End the stage that each strategy is in."""
-        if self._factors is None:
-            return
-        for strategy in self.strategies:
-            if strategy.state_key in self._runs:
-                strategy.on_stage_end(self._runs[strategy.state_key])
+        if self._factors is not None:
+            self._end_stages(self.strategies)
 
     def release(self) -> None:
         """Leave no trace: all can be trained, rates are the schedule's, classes weigh the same."""
@@ -233,6 +226,12 @@ class Conductor:
 
     def _by_name(self) -> list[Strategy]:
         return sorted(self.strategies, key=lambda s: s.state_key)
+
+    def _end_stages(self, strategies: list[Strategy]) -> None:
+        """End stages; of strategies that keep files last, so that these hold what the others do then."""
+        for strategy in sorted(strategies, key=lambda s: "checkpoints" in s.touches):
+            if strategy.state_key in self._runs:
+                strategy.on_stage_end(self._runs[strategy.state_key])
 
     def _wrap_loss(self) -> None:
         """Put the strategies' loss in the place of the task's, until `release`."""

@@ -213,7 +213,7 @@ class Strategy(Callback):
         """Put back what was changed for the validation; let the trigger learn from the metrics."""
         if trainer.state.fn != "fit":
             return
-        self.after_validation(pl_module)
+        Conductor.of(trainer).after_validation()
         if not trainer.sanity_checking:
             Conductor.of(trainer).observe(self)
 

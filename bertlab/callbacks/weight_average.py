@@ -129,7 +129,8 @@ class WeightAverage(Strategy, ABC):
         self.before_validation(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put the trained weights back, if a validation within training was broken off."""
+        """Put the trained weights back, if a validation within training was broken off, and leave no other trace."""
+        vars(pl_module).pop("on_save_checkpoint", None)
         if trainer.state.fn == "fit":
             self.after_validation(pl_module)
 

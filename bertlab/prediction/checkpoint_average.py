@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertlab.interfaces import TRAINED_WEIGHTS
 from bertlab.optimizers.averages import mean_of
+from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK
 from bertlab.tracking.checkpoint_io import read_checkpoint
 
-#: What a checkpoint of weights says of itself, beside keys of bertlab's own, which begin with `bertlab_`.
+#: What a checkpoint says of its task: alike in all.
+_OF_TASK = {TASK: "task", PROBLEM: "problem", LABEL_NAMES: "label names"}
+#: What else a checkpoint of weights says of itself: that of the last.
 _KEPT = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
-_OF_TASK = {"bertlab_task": "task", "bertlab_problem": "problem", "bertlab_label_names": "label names"}
 
 
 def average_checkpoints(files: Sequence[Path]) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def average_checkpoints(files: Sequence[Path]) -> dict[str, Any]:
             yield {name: value for name, value in last["state_dict"].items() if _is_averaged(value)}
 
     mean = mean_of(weights())
-    made = {key: value for key, value in last.items() if key in _KEPT or key.startswith("bertlab_")}
-    made.pop(TRAINED_WEIGHTS, None)
+    made = {key: value for key, value in last.items() if key in _KEPT or key in _OF_TASK}
     made["state_dict"] = _in_type_of(first["state_dict"], mean, last["state_dict"])
     made["bertlab_averaged"] = [str(file) for file in files]
     return made

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.stochastic_average import StochasticAverage
 from bertlab.callbacks.strategy import Strategy
+from tests.bits import assert_equal
 from tests.callbacks.averaging import Watch, plain, weights
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
 
@@ -70,6 +71,21 @@ def test_cycles_that_end_on_a_plateau(tmp_path: Path) -> None:
     assert torch.equal(watch.validated[18]["head.weight"], watch.trained[12]["head.weight"])
     expected = (watch.trained[12]["head.weight"] + watch.trained[24]["head.weight"]) / 2
     torch.testing.assert_close(watch.validated[30]["head.weight"], expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_file_of_a_cycle_holds_the_weights_of_its_end(order: int, tmp_path: Path) -> None:
+    watch = Watch()
+    strategies: list[Strategy] = [
+        StochasticAverage(at="cycle", start_epoch=0),
+        LrRestarts(at="plateau", plateau="val/loss", cycle_steps=5, save_cycles=True),
+    ]
+    task = TinyTask(validation_losses=[1.0, 1.0, 0.5, 0.4])  # a plateau after step 12
+    fit(strategies[::order], tmp_path, task=task, callbacks=(watch,), epochs=4, enable_checkpointing=True)
+    kept = torch.load(tmp_path / "checkpoints/cycle-0.ckpt", weights_only=True)
+    (state,) = (state for name, state in kept["callbacks"].items() if "StochasticAverage" in name)
+    assert state["taken"] == 1
+    assert_equal(dict(kept["state_dict"]), watch.trained[12])
 
 
 def test_a_plateau_at_the_end_of_training_comes_too_late(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_a_validation_that_fails_puts_the_trained_weights_back(make: Make, tmp_p
     with pytest.raises(OSError, match="a disk has failed"):
         fit([make()], tmp_path, task=task, callbacks=(Fails(),))
     assert_equal(weights(task), alone.trained[12])
+    assert "on_save_checkpoint" not in vars(task)
 
 
 @each
