@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Planner(Trainer):
             datamodule: its data.
             ckpt_path: `best`, `last` or a file, to plan what a resumed fit would do.
         """
+        # A plan has not all callbacks of the fit: what the others left in the checkpoint is not asked for.
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
 
 

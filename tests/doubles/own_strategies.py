@@ -41,6 +41,20 @@ class WritesAtStages(Strategy):
         run.trainer.save_checkpoint("stage_end.ckpt")
 
 
+class CountsEdits(Strategy):
+    """Changes no gradient, but counts how often it could have."""
+
+    touches: ClassVar[set[str]] = {"gradients"}
+    edits: ClassVar[int] = 0
+
+    def apply(self, run: Run) -> None:
+        run.edit_gradients(self.count)
+
+    @staticmethod
+    def count() -> None:
+        CountsEdits.edits += 1
+
+
 class FreezesEmbeddings(Strategy):
     """Wants a say in what is trained."""
 

@@ -11,6 +11,7 @@ import yaml
 
 from bertlab.cli import main
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 RUN = "run.yaml"
 QUIET = (
     "--trainer.enable_progress_bar=false",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import own_strategies
 import pytest
 import torch
 import yaml
@@ -12,7 +13,7 @@ from PIL import Image
 
 from bertlab.cli import main
 from tests.bits import assert_equal
-from tests.planning.project import QUIET, UNTIMED, fit, plan, strategy, write_run
+from tests.planning.project import CONFIGS, QUIET, UNTIMED, fit, plan, strategy, write_run
 
 GRADUAL = strategy("StagedUnfreezing", plan="gradual", blocks_per_stage=3)
 COSTS = strategy("CostWeightedLoss")
@@ -234,3 +235,48 @@ def test_a_task_and_data_that_bertlab_does_not_know(capsys: pytest.CaptureFixtur
     assert {row["parameters"] for row in rows} == {"58"}
     assert all(float(row["seconds"]) > 0 for row in rows)
     assert "24 optimizer steps, 2 epochs of 12" in said(capsys)
+
+
+def test_what_nobody_knows_before_and_what_is_found_in_training(
+    bert: str, texts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Freezing by gradients is open from the first step on; its edits, as all others, are part of a timed step."""
+    strategies = [
+        strategy("AutoFreeze", interval_fraction=0.2),
+        strategy("ChildTuning", mode="task_driven"),
+        strategy("SharpnessAware"),
+        strategy("ExponentialAverage"),
+    ]
+    own_strategies.CountsEdits.edits = 0
+    run = write_run(bert, texts, strategies, trainer={"max_epochs": 1})
+    rows = plan(*run, "--plan.timed_steps=1", "--trainer.callbacks+=own_strategies.CountsEdits")
+    assert [row["open"] for row in rows] == [""] + ["AutoFreeze"] * 11
+    assert own_strategies.CountsEdits.edits == 2  # in the step that warms up, and in the one that is timed
+    out = said(capsys)
+    assert "0 – 11, or until gradients settle" in out
+    assert "from step 1 on AutoFreeze may act" in out
+    assert "without the copies of the weights that ExponentialAverage keep" in out
+    assert "warning" not in out
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "schedule_free"])
+def test_optimizers_are_timed(optimizer: str, bert: str, texts: str) -> None:
+    """Also those that have modes, or several kinds of groups."""
+    flags = [
+        "--model.optimizer",
+        str(CONFIGS / "optimizers" / f"{optimizer}.yaml"),
+        "--model.optimizer.lr=1e-3",
+    ]
+    flags += ["--model.schedule", str(CONFIGS / "schedules" / "constant.yaml")]
+    rows = plan(*write_run(bert, texts, [GRADUAL]), *flags, "--plan.timed_steps=1")
+    assert float(rows[-1]["lr/head"]) == 1e-3
+    assert int(rows[-1]["memory"]) > 4 * 3 * int(rows[-1]["parameters"])
+
+
+def test_parameters_of_a_block(bert: str, texts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is trained is what both strategies name; the picture and the table say "in part"."""
+    rows = plan(*write_run(bert, texts, [GRADUAL, strategy("BitFit")]), UNTIMED)
+    assert rows[0]["trained/layer.0"] == "0.0"
+    assert 0 < float(rows[-1]["trained/layer.0"]) < 0.1
+    assert rows[-1]["trained/head"] == "1.0"
+    assert "in part" in said(capsys)

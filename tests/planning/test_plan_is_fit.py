@@ -13,6 +13,7 @@ from small import Killed
 from bertlab.cli import main
 from tests.corpus.small_corpus import write_store
 from tests.planning.project import (
+    CONFIGS,
     QUIET,
     UNTIMED,
     assert_plan_is_fit,
@@ -23,7 +24,6 @@ from tests.planning.project import (
     write_run,
 )
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 GRADUAL = strategy("StagedUnfreezing", plan="gradual", lr_decay=0.8, spread_fraction=0.7)
 BY_HAND = strategy(
     "StagedUnfreezing",
