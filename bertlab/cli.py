@@ -16,6 +16,7 @@ import bertlab
 VERBS = {
     "corpus": ("raw text → sentences → vocabulary → token store, to pretrain on", "bertlab.cli_corpus"),
     "find-lr": ("train a few steps at ever higher rates, and say which to begin with", "bertlab.cli_find_lr"),
+    "plan": ("show what a fit would do: what trains when, rates, memory, time", "bertlab.cli_plan"),
     "fit": ("train, keep the best checkpoint, test it", "bertlab.cli_lightning"),
     "validate": ("evaluate a checkpoint on the validation split", "bertlab.cli_lightning"),
     "test": ("evaluate a checkpoint on the test split", "bertlab.cli_lightning"),

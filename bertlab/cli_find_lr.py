@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
@@ -24,6 +25,8 @@ from bertlab.schedules.range_test import RangeTest
 from bertlab.tasks.finite_loss import NonFiniteLossError
 from bertlab.tracking.progress import Progress
 from bertlab.tracking.range_report import RangeReport
+from bertlab.tracking.run_choice import choose_run
+from bertlab.tracking.run_directory import RunDirectory
 
 #: The keys of this verb alone.
 OWN = (*(field.name for field in dataclasses.fields(RangeTest)), "then_fit")
@@ -89,7 +92,6 @@ class FindLrCLI(BertlabCLI):
     """
 
     trainer_type = RateFinder
-    run_suffix = "-find-lr"
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -117,6 +119,11 @@ class FindLrCLI(BertlabCLI):
                 f"--then_fit hands the configuration on to fit, which does not know {', '.join(OWN)}: give them as "
                 f"flags{named}"
             )
+
+    def choose_directory(self, config: Namespace, verb: str, wanted: str | None) -> RunDirectory:
+        """One beside that of the run, whose versions are those of trainings."""
+        name = f"{config.run.name}-find-lr"
+        return choose_run(Path(config.run.root), name, config.run.version, verb, wanted)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """One that trains and does nothing else: no validation, no checkpoints, no minimum length."""
@@ -153,7 +160,7 @@ class FindLrCLI(BertlabCLI):
         if wanted:
             self.rate = getattr(report.suggestions, wanted)
 
-    def _callbacks(self, config: Namespace) -> list[Any]:
+    def make_callbacks(self, config: Namespace) -> list[Any]:
         """What shapes the loss, the sweep, and a progress bar."""
         kept, self._left_out = RateSweep.undisturbed(as_list(config.trainer.callbacks))
         bars = [c for c in as_list(config.trainer.callbacks) if isinstance(c, ProgressBar)]
@@ -163,6 +170,6 @@ class FindLrCLI(BertlabCLI):
         self._sweep = RateSweep(self.test)
         return [StepSeed(run_seed(config)), *kept, self._sweep, *bars, OptimizerModes()]
 
-    def _loggers(self, config: Namespace) -> list[Logger] | bool:
+    def make_loggers(self, config: Namespace) -> list[Logger] | bool:
         """None: the report is the log."""
         return False

@@ -44,7 +44,7 @@ def run(args: list[str]) -> None:
     run_cli(BertlabCLI, args)
 
 
-def run_cli(command: Callable[[list[str], ExitStack], BertlabCLI], args: list[str]) -> None:
+def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) -> None:
     """Parse and run a command line, with errors that name the file they come from."""
     check_order(args)
     _quiet()
@@ -91,8 +91,7 @@ class BertlabCLI(LightningCLI):
     """
 
     trainer_type: type[Trainer] = Trainer
-    #: stands behind `run.name` in the name of the run directory, for runs that are no trainings.
-    run_suffix = ""
+    config_file: type[ConfigFile] = ConfigFile
 
     def __init__(self, args: list[str], at_end: ExitStack) -> None:
         self._at_end = at_end
@@ -101,7 +100,7 @@ class BertlabCLI(LightningCLI):
         super().__init__(
             LightningModule,
             LightningDataModule,
-            save_config_callback=ConfigFile,
+            save_config_callback=self.config_file,
             trainer_class=self.trainer_type,
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             seed_everything_default=42,
@@ -131,15 +130,22 @@ class BertlabCLI(LightningCLI):
         given = config.get("ckpt_path")
         wanted: str | None = given and str(given)
         self._at_end.push(self._remove_empty_run)
-        name = f"{config.run.name}{self.run_suffix}"
-        self.run_directory = choose_run(Path(config.run.root), name, config.run.version, verb, wanted)
+        self.run_directory = self.choose_directory(config, verb, wanted)
         if wanted in {"best", "last"}:
-            self.checkpoint = self.run_directory.checkpoint(wanted)
+            self.checkpoint = self.checkpointed_run(config, wanted).checkpoint(wanted)
         elif wanted:
             self.checkpoint = Path(wanted)
         # Kept out of the saved configuration, and from Lightning, which would load the file here to look into it.
         if "ckpt_path" in config:
             config.ckpt_path = None
+
+    def choose_directory(self, config: Namespace, verb: str, wanted: str | None) -> RunDirectory:
+        """Where the command keeps what it leaves behind."""
+        return choose_run(Path(config.run.root), config.run.name, config.run.version, verb, wanted)
+
+    def checkpointed_run(self, config: Namespace, wanted: str) -> RunDirectory:
+        """The run whose best or last checkpoint is meant."""
+        return self.run_directory
 
     def before_instantiate_classes(self) -> None:
         """Set what has to hold before any module is made."""
@@ -160,8 +166,8 @@ class BertlabCLI(LightningCLI):
             plugins.append(AtomicCheckpointIO())
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.run_directory.path),
-            callbacks=self._callbacks(config),
-            logger=self._loggers(config),
+            callbacks=self.make_callbacks(config),
+            logger=self.make_loggers(config),
             plugins=plugins,
             **kwargs,
         )
@@ -214,7 +220,7 @@ class BertlabCLI(LightningCLI):
     def _config(self) -> Namespace:
         return self.config[str(self.subcommand)]
 
-    def _callbacks(self, config: Namespace) -> list[Any]:
+    def make_callbacks(self, config: Namespace) -> list[Any]:
         """What is always on, and the configured callbacks between, in the order in which they act."""
         wanted: list[Any] = as_list(config.trainer.callbacks)
         if self.subcommand == "predict":
@@ -231,7 +237,8 @@ class BertlabCLI(LightningCLI):
             first.insert(0, config.checkpoints)
         return [*first, *wanted, LearningRates(), *always, OptimizerModes()]
 
-    def _loggers(self, config: Namespace) -> list[Logger] | bool:
+    def make_loggers(self, config: Namespace) -> list[Logger] | bool:
+        """What keeps the metrics; False: nothing does."""
         if config.trainer.logger is False or self.subcommand == "predict":
             return False
         loggers: list[Logger] = [] if config.trainer.logger is True else as_list(config.trainer.logger)

@@ -130,6 +130,19 @@ class EncoderOutput(NamedTuple):
     pooled: Tensor | None
 
 
+class StepData(NamedTuple):
+    """What an optimizer step takes, known before it is taken.
+
+    Attributes:
+        quantities: of the whole step, over all ranks and micro-batches: `sequences`; `tokens`; where the data has them
+            `length`, tokens of a sequence at most, and `mask_rate`. Others may follow: whoever shows them shows all.
+        batches: makes the micro-batches of this rank.
+    """
+
+    quantities: Mapping[str, float]
+    batches: Callable[[], list[Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A part of a model that is frozen, trained and given a rate as one: an object, equal only to itself.
@@ -276,4 +289,13 @@ class RecordsEvents(Protocol):
             what: what it did, a short word: "stage", "trainable", "restart", …
             facts: plain values (numbers, strings, lists of them).
         """
+        ...
+
+
+@runtime_checkable
+class ForeseesSteps(Protocol):
+    """A training loader that tells what a step takes, without being iterated."""
+
+    def foresee(self) -> StepData | None:
+        """What the optimizer step takes that the trainer stands before; None: there is none left."""
         ...

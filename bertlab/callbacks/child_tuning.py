@@ -87,7 +87,9 @@ class ChildTuning(Strategy):
 
         def mask_by_information() -> None:
             for name, parameter in parameters.items():
-                if parameter.grad is not None:
+                if (
+                    parameter.grad is not None and name in self.masks
+                ):  # a plan takes steps without finding masks
                     if name not in masks:
                         masks[name] = unpacked(self.masks[name], parameter.shape).to(parameter.device)
                     parameter.grad.mul_(masks[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
@@ -26,6 +26,15 @@ FREEZING = {"trainable", "parameters"}
 
 #: What cannot be done with a share of each parameter.
 WHOLE_PARAMETERS = {"loss", "passes", "gradients", "average"}
+
+
+def strategies_of(trainer: Trainer) -> list[Strategy]:
+    """The strategies of a trainer, leaders first, so that their order in the configuration does not matter."""
+    from bertlab.callbacks.strategy import Strategy
+
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    found = [callback for callback in callbacks if isinstance(callback, Strategy)]
+    return sorted(found, key=lambda s: (s.leads != "stage", s.leads != "cycle", s.state_key))
 
 
 def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: LightningModule) -> None:

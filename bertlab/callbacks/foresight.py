@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import FREEZING
+from bertlab.callbacks.horizon import horizon_of
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.trainable import trained_by
 from bertlab.callbacks.triggers import Horizon
@@ -19,20 +21,21 @@ if TYPE_CHECKING:
 
 def warn_of_what_never_acts(
     strategies: Sequence[Strategy],
-    horizon: Horizon,
+    trainer: Trainer,
     blocks: Blocks,
-    run_of: Callable[[Strategy, int], Run],
+    run_in: Callable[[Strategy, int], Run],
 ) -> None:
-    """Say which strategies would do nothing, and which stages would begin only when training has ended.
+    """Say which strategies would do nothing, and which stages would never begin.
 
     Args:
-        strategies: of the run.
-        horizon: of the run.
+        strategies: of the trainer.
+        trainer: about to train.
         blocks: of the whole task.
-        run_of: the run as a strategy would see it in a stage.
+        run_in: the run as a strategy would see it in a stage.
     """
+    horizon = horizon_of(trainer)
     for strategy in strategies:
-        if reason := strategy.never_acts(horizon) or _frozen(strategy, strategies, horizon, blocks, run_of):
+        if reason := strategy.never_acts(horizon) or _frozen(strategy, strategies, horizon, blocks, run_in):
             rank_zero_warn(f"{type(strategy).__name__} would do nothing in this training: {reason}")
             continue
         starts = list(strategy.trigger.starts(horizon))
@@ -43,6 +46,19 @@ def warn_of_what_never_acts(
                 f"{type(strategy).__name__}: {len(late)} of its {len(starts) + 1} stages would begin at "
                 f"step {late[0]} or later, and training ends at step {horizon.total_steps}: never reached"
             )
+        elif strategy.trigger.waits_for(horizon) == "validation" and not validates(trainer):
+            rank_zero_warn(
+                f"{type(strategy).__name__} waits for a plateau of a validation metric, and this training has no "
+                f"validation: it stays in stage {len(starts)}"
+            )
+
+
+def validates(trainer: Trainer) -> bool:
+    """Whether any validation comes in a training, for a strategy to wait for."""
+    if not trainer.enable_validation:
+        return False
+    # Loaders that are not made yet, for epochs without validation come first, may hold anything.
+    return trainer.val_dataloaders is None or sum(trainer.num_val_batches) > 0
 
 
 def _frozen(
@@ -50,7 +66,7 @@ def _frozen(
     strategies: Sequence[Strategy],
     horizon: Horizon,
     blocks: Blocks,
-    run_of: Callable[[Strategy, int], Run],
+    run_in: Callable[[Strategy, int], Run],
 ) -> str | None:
     """Why a strategy never acts: all that it works on is frozen in every stage of the strategies that freeze."""
     works_on = strategy.works_on(blocks)
@@ -59,12 +75,12 @@ def _frozen(
     left = {id(parameter) for parameter in works_on}
     for other in strategies:
         if other.touches & FREEZING:
-            left &= _ever_trained(other, horizon, blocks, run_of)
+            left &= _ever_trained(other, horizon, blocks, run_in)
     return None if left else "all that it works on is frozen from start to end"
 
 
 def _ever_trained(
-    strategy: Strategy, horizon: Horizon, blocks: Blocks, run_of: Callable[[Strategy, int], Run]
+    strategy: Strategy, horizon: Horizon, blocks: Blocks, run_in: Callable[[Strategy, int], Run]
 ) -> set[int]:
     """Identities of the parameters that a strategy leaves to be trained in any stage that is reached.
 
@@ -76,7 +92,7 @@ def _ever_trained(
     for stage in range(count):
         if stage < len(starts) and starts[stage] >= horizon.total_steps:
             break
-        run = run_of(strategy, stage)
+        run = run_in(strategy, stage)
         strategy.apply(run)
         chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
         found |= trained_by(chosen, run.wishes.parameters)

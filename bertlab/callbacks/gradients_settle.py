@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.callbacks.triggers import Horizon, Trigger
+from bertlab.callbacks.triggers import Horizon, Trigger, Waited
 
 
 class GradientsSettle(Trigger):
@@ -34,9 +34,9 @@ class GradientsSettle(Trigger):
         """The steps at which layers have settled so far."""
         return self._starts
 
-    def complete(self, horizon: Horizon) -> bool:
-        """Never: the next interval may end with more layers settled."""
-        return False
+    def waits_for(self, horizon: Horizon) -> Waited:
+        """The next interval may end with more layers settled."""
+        return "gradients"
 
     def interval_steps(self, horizon: Horizon) -> float:
         """Optimizer steps of an interval, at least 1; intervals end at its multiples, rounded up."""

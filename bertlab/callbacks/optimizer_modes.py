@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -90,7 +91,8 @@ class OptimizerModes(Callback):
                     "would not know: it keeps an average of its own. Leave one of them out"
                 )
         _warn_of_schedules(name, pl_module, strategies)
-        self._hook = pl_module.register_state_dict_post_hook(self._give_evaluation_weights)
+        # torch marks the hook, which cannot be done with a method.
+        self._hook = pl_module.register_state_dict_post_hook(partial(self._give_evaluation_weights))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train."""

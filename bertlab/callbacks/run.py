@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,13 +12,11 @@ from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.training_pass import LossWrapper
 from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.wishes import Curve, Wishes
 from bertlab.interfaces import Block, HasClassCounts
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
-
-#: A factor for each step: given optimizer steps since the stage began, the factor of the next step.
-Curve = Callable[[int], float]
 
 #: What a strategy may touch → how the wishes of several strategies for it come together.
 RESOURCES = {
@@ -36,27 +33,6 @@ RESOURCES = {
     "checkpoints": "each its own files",
 }
 EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average"}
-
-
-@dataclass
-class Wishes:
-    """What one strategy wants for the stage it is in.
-
-    Attributes:
-        trainable: the blocks to train, by identity; None: no wish.
-        parameters: the parameters to train, where a block that holds them is trained; None: no wish.
-        factors: pairs of blocks and the factor, or curve of factors, on their rate.
-        class_weights: (C,) weights, or a function from steps since the stage began to them; None: no wish.
-        loss: what to make of the training loss of each micro-batch; None: no wish.
-        gradients: what to make of the gradients of each optimizer step; None: no wish.
-    """
-
-    trainable: list[Block] | None = None
-    parameters: list[nn.Parameter] | None = None
-    factors: list[tuple[list[Block], float | Curve]] = field(default_factory=list)
-    class_weights: Tensor | Callable[[int], Tensor] | None = None
-    loss: LossWrapper | None = None
-    gradients: Callable[[], None] | None = None
 
 
 class Run:

@@ -156,6 +156,17 @@ class Strategy(Callback):
                 self._trigger.load_state_dict(self._learnt)
         return self._trigger
 
+    def stage_at(self, step: int, horizon: Horizon) -> int:
+        """The stage that the step after `step` optimizer steps belongs to, as far as is known."""
+        stage = self.trigger.stage_at(step, horizon)
+        return stage if self.stages is None else min(stage, self.stages - 1)
+
+    def span_of(self, stage: int, horizon: Horizon) -> tuple[int, int | None]:
+        """First step of a stage, also of one whose beginning is not known yet, and the first step after it."""
+        known = min(stage, len(self.trigger.starts(horizon)))
+        start, end = self.trigger.span(known, horizon)
+        return start, horizon.total_steps if stage + 1 == self.stages else end
+
     def state_dict(self) -> dict[str, Any]:
         """The stage entered last and what the trigger has learnt. Plain values and tensors only."""
         return {"entered": self.entered, "trigger": self.trigger.state_dict()}
@@ -196,7 +207,7 @@ class Strategy(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Edit the gradients."""
-        Conductor.of(trainer).edit_gradients()
+        Conductor.of(trainer).edit_gradients(self)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -119,6 +119,27 @@ def wrapped_loss(
     return TrainingPass(TaskLoss(task, compute, batch), wrappers).loss()
 
 
+def wrap_loss(task: LightningModule, wrappers: Callable[[], Sequence[LossWrapper]]) -> None:
+    """Put what strategies make of the training loss in the place of the task's, until `unwrap_loss`.
+
+    Args:
+        task: with a `training_loss`.
+        wrappers: gives those that hold at the time, the outermost first.
+    """
+    own: Any = task.training_loss
+
+    def training_loss(batch: Any) -> Tensor:
+        return wrapped_loss(task, own, batch, wrappers())
+
+    # On the instance: the class, and what it does without strategies, is left alone.
+    vars(task)["training_loss"] = training_loss
+
+
+def unwrap_loss(task: LightningModule) -> None:
+    """Let the task have its own training loss again."""
+    vars(task).pop("training_loss", None)
+
+
 class TaskLoss(nn.Module):
     """The task's own loss, with the weights and embeddings as all strategies together want them.
 

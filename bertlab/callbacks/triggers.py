@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+#: What tells a trigger of stages that nobody knows beforehand: the metrics of a validation, or gradients.
+Waited = Literal["validation", "gradients"]
+
 
 @dataclass(frozen=True)
 class Horizon:
@@ -76,9 +79,13 @@ class Trigger(ABC):
             end = horizon.total_steps
         return starts[stage], end
 
+    def waits_for(self, horizon: Horizon) -> Waited | None:
+        """What tells of the next stage that `starts` does not list yet; None: it lists all."""
+        return None
+
     def complete(self, horizon: Horizon) -> bool:
         """Whether no stage can begin that `starts` does not list yet."""
-        return True
+        return self.waits_for(horizon) is None
 
 
 class AtStep(Trigger):
@@ -180,9 +187,9 @@ class OnPlateau(Trigger):
         """The plateaus seen so far."""
         return self._starts
 
-    def complete(self, horizon: Horizon) -> bool:
-        """Never: a plateau may come with any validation."""
-        return False
+    def waits_for(self, horizon: Horizon) -> Waited:
+        """A plateau may come with any validation."""
+        return "validation"
 
     def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
         """Count validations without betterment; the stage ends with the `patience`-th of them."""
@@ -226,9 +233,10 @@ class InTurn(Trigger):
             starts.append(max(found[0], starts[-1] if starts else 0))
         return starts
 
-    def complete(self, horizon: Horizon) -> bool:
-        """Whether every end is known."""
-        return len(self.starts(horizon)) == len(self.ends)
+    def waits_for(self, horizon: Horizon) -> Waited | None:
+        """What the first end waits for that is not known yet."""
+        known = len(self.starts(horizon))
+        return None if known == len(self.ends) else self.ends[known].waits_for(horizon)
 
     def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
         """Let the end of the stage that is under way learn."""
@@ -256,9 +264,9 @@ class Follow(Trigger):
         """Those of the leader."""
         return self.leader.starts(horizon)
 
-    def complete(self, horizon: Horizon) -> bool:
+    def waits_for(self, horizon: Horizon) -> Waited | None:
         """As the leader."""
-        return self.leader.complete(horizon)
+        return self.leader.waits_for(horizon)
 
 
 class EachStage(Follow):

@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bertlab.corpus.compiled import Numbers, compiled
-from bertlab.corpus.pairs import Examples
+from bertlab.corpus.pairs import NONE, Examples
+
+
+def special_tokens(task: int) -> int:
+    """Tokens of an example that are no text: [CLS] A [SEP] B [SEP], or [CLS] A [SEP] where the task has no B."""
+    return 2 if task == NONE else 3
 
 
 def lengths_of(examples: Examples) -> npt.NDArray[np.int64]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
 from bertlab.data.prefetch import ahead
+from bertlab.interfaces import StepData
 from bertlab.samplers.step_parts import StepPartSampler
 from bertlab.samplers.token_budget import TokenBudgetSampler
+
+
+@runtime_checkable
+class _TellsQuantities(Protocol):
+    """A data set that knows what an optimizer step holds by any of its micro-batches."""
+
+    def quantities(self, part: Any) -> dict[str, float]: ...
+
+    def __getitem__(self, part: Any) -> Any: ...
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -43,6 +53,23 @@ class ResumableLoader(DataLoader[Any]):
         if self.batches_ahead and self.num_workers == 0:
             batches = ahead(batches, self.batches_ahead)
         yield from batches
+
+    def foresee(self) -> StepData | None:
+        """What the optimizer step that the trainer stands before takes.
+
+        Asks for the position as an iterator does, and iterates nothing. None: the epoch has no step left, or the
+        data set does not know what it holds.
+        """
+        if not isinstance(self.dataset, _TellsQuantities):
+            return None
+        assert isinstance(self.sampler, TokenBudgetSampler | StepPartSampler)
+        if self.position is not None:
+            position = self.position()
+            if position is None:
+                return None
+            self.sampler.resume(*position)
+        parts: list[Any] = list(self.sampler.first_step())
+        return StepData(self.dataset.quantities(parts[0]), lambda: [self.dataset[part] for part in parts])
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the position follows from the steps that the trainer counts; tells Lightning it is resumable."""

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from bertlab.corpus.held_out import hold_out
 from bertlab.corpus.masking import MODES, NO_LIMIT, TOKEN, MaskRules
-from bertlab.corpus.pairs import NONE, TASKS, PairRules
+from bertlab.corpus.packed_examples import special_tokens
+from bertlab.corpus.pairs import TASKS, PairRules
 from bertlab.corpus.token_store import TokenStore
 from bertlab.corpus.word_starts import count_words, word_starts
 from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
@@ -261,7 +262,7 @@ class PretrainingData(LightningDataModule):
 
     def _pair_rules(self, length: int) -> PairRules:
         task = TASKS[self.sentence_task]
-        return PairRules(task, length - (2 if task == NONE else 3), self.short_fraction)
+        return PairRules(task, length - special_tokens(task), self.short_fraction)
 
     def _size_of(self, phase: Phase) -> int:
         if phase.batch_size is not None:

@@ -48,6 +48,11 @@ class TokenisedTexts(Dataset[TextBatch]):
         """The packed batch of a micro-batch, its sequences in descending length."""
         return self.batch(part.rows, part.step_rows, part.micro_batches)
 
+    def quantities(self, part: MicroBatch) -> dict[str, float]:
+        """Sequences and tokens of the whole optimizer step that a micro-batch belongs to."""
+        rows = part.rows if part.step_rows is None else part.step_rows
+        return {"sequences": len(rows), "tokens": int(self.lengths[rows].sum())}
+
     def batch(
         self, rows: npt.ArrayLike, step_rows: npt.ArrayLike | None = None, micro_batches: int = 1
     ) -> TextBatch:

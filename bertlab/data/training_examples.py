@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from bertlab.corpus.example_stream import ExampleStream
 from bertlab.corpus.masking import TOKEN, count_masks
-from bertlab.corpus.packed_examples import lengths_of
+from bertlab.corpus.packed_examples import lengths_of, special_tokens
 from bertlab.corpus.pairs import Examples, PairRules, Texts
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.interfaces import PretrainingBatch
@@ -56,6 +56,17 @@ class TrainingExamples(Dataset[PretrainingBatch]):
         if part.parts > 1:
             batch.step_masked = masked
         return batch
+
+    def quantities(self, part: StepPart) -> dict[str, float]:
+        """Of the whole optimizer step that a micro-batch belongs to."""
+        rules = self.rules[part.step.stream]
+        examples, *_ = self._step(part.step, part.parts)
+        return {
+            "sequences": part.step.size,
+            "tokens": int(lengths_of(examples).sum()),
+            "length": rules.tokens + special_tokens(rules.task),
+            "mask_rate": self.batches.rules.rate,
+        }
 
     def _step(self, step: Step, parts: int) -> tuple[Examples, list[Rows], int]:
         """All examples of a step, the rows of each part, and how many tokens are masked in it if it has parts."""

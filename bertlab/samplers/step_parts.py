@@ -68,17 +68,28 @@ class StepPartSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[StepPart]:
         """The micro-batches of this rank, from where `resume` said."""
+        schedule, first, stop, shift = self._resumed()
+        for number in range(first, stop):
+            yield from self._parts(schedule, number, shift)
+
+    def first_step(self) -> list[StepPart]:
+        """The micro-batches of this rank in the step that `resume` has set, without iterating."""
+        schedule, first, _, shift = self._resumed()
+        return self._parts(schedule, first, shift)
+
+    def _resumed(self) -> tuple[StepSchedule, int, int, int]:
         if self._position is None:
             raise RuntimeError("resume() has to say first where the training is")
-        schedule, first, stop, shift = self._position
+        return self._position
+
+    def _parts(self, schedule: StepSchedule, number: int, shift: int) -> list[StepPart]:
+        """This rank's share of an optimizer step."""
+        step = schedule.step(number)
+        if shift:
+            moved = step.first + shift if step.stream == 0 else step.first
+            step = step._replace(first=moved, number=step.number + shift)
         parts = self.num_replicas * self.micro_batches
-        for number in range(first, stop):
-            step = schedule.step(number)
-            if shift:
-                moved = step.first + shift if step.stream == 0 else step.first
-                step = step._replace(first=moved, number=step.number + shift)
-            for part in range(self.rank, parts, self.num_replicas):
-                yield StepPart(step, part, parts)
+        return [StepPart(step, part, parts) for part in range(self.rank, parts, self.num_replicas)]
 
     def __len__(self) -> int:
         """Micro-batches of a whole epoch of the trainer on this rank."""

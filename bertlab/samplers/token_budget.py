@@ -81,6 +81,7 @@ class TokenBudgetSampler(DistributedSampler[Any]):
         self.steps_per_epoch = self._count_steps(batch_size, max_tokens)
         self._check_parts()
         self._resume_epoch, self._resume_steps = 0, 0
+        self._known: tuple[int, list[Rows]] | None = None  # an epoch and its steps
 
     def resume(self, epoch: int, steps: int) -> None:
         """Go on after `steps` optimizer steps of `epoch`; epochs after it begin at their beginning."""
@@ -100,16 +101,27 @@ class TokenBudgetSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[MicroBatch]:
         """The micro-batches of this rank from the current position to the end of the epoch."""
         done = self._resume_steps if self.epoch == self._resume_epoch else 0
-        parts = self.num_replicas * self.micro_batches
         for step_rows in self.steps(self.epoch)[done:]:
-            shares = balanced_parts(self.lengths[step_rows], parts)
-            # Parts come heaviest first: neighbours, alike in work, run at the same time on different ranks.
-            for share in shares[self.rank :: self.num_replicas]:
-                yield MicroBatch(step_rows[share], step_rows, parts)
+            yield from self._parts(step_rows)
+
+    def first_step(self) -> list[MicroBatch]:
+        """The micro-batches of this rank in the step that `resume` has set, without iterating."""
+        if self._known is None or self._known[0] != self._resume_epoch:
+            self._known = (self._resume_epoch, self.steps(self._resume_epoch))
+        return self._parts(self._known[1][self._resume_steps])
 
     def __len__(self) -> int:
         """Micro-batches of a whole epoch on this rank."""
         return self.steps_per_epoch * self.micro_batches
+
+    def _parts(self, step_rows: Rows) -> list[MicroBatch]:
+        """This rank's share of an optimizer step."""
+        parts = self.num_replicas * self.micro_batches
+        shares = balanced_parts(self.lengths[step_rows], parts)
+        # Parts come heaviest first: neighbours, alike in work, run at the same time on different ranks.
+        return [
+            MicroBatch(step_rows[share], step_rows, parts) for share in shares[self.rank :: self.num_replicas]
+        ]
 
     def _count_steps(self, batch_size: int | None, max_tokens: int | None) -> int:
         for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
@@ -22,10 +22,16 @@ class ConfigFile(SaveConfigCallback):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
+    #: keys that the configuration of a fit does not have.
+    left_out: ClassVar[tuple[str, ...]] = ()
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file and tell the loggers; on rank 0 only, which Lightning sees to."""
         name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
-        text = self.parser.dump(self.config, skip_link_targets=False, skip_unset=False)
+        config = self.config.clone()
+        for key in self.left_out:
+            config.pop(key)
+        text = self.parser.dump(config, skip_link_targets=False, skip_unset=False)
         with atomic_file(Path(trainer.default_root_dir) / name) as file:
             file.write(text.encode())
         for logger in trainer.loggers:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from bertlab.tracking.run_directory import RunDirectory
+from bertlab.tracking.run_directory import PLANS, RunDirectory
 
 #: The run directory of this process, for the processes that Lightning starts for the other ranks.
 _RUN_VARIABLE = "BERTLAB_RUN_DIRECTORY"
@@ -32,15 +32,39 @@ def choose_run(
         ValueError: a version that exists already; processes that somebody else has started and that could not
             agree on a version.
     """
-    if inherited := os.environ.get(_RUN_VARIABLE):
-        path = Path(inherited)
-        return RunDirectory(path.parent.parent, path.parent.name, path.name)
-    chosen = _existing(root, name, version, verb, checkpoint) or _fresh(root, name, version, verb)
+    return _inherited() or _handed_on(
+        existing_run(root, name, version, verb, checkpoint) or _fresh(root, name, version, verb)
+    )
+
+
+def choose_plan(root: Path, name: str) -> RunDirectory:
+    """The directory of a plan: a new one, beside the versions of the run.
+
+    Args:
+        root: `run.root`.
+        name: `run.name`.
+
+    Raises:
+        ValueError: processes that somebody else has started and that could not agree on a directory.
+    """
+    if inherited := _inherited():
+        return inherited
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("bertlab plan starts the processes that it needs itself: call it without torchrun")
+    return _handed_on(RunDirectory.new(root / name, PLANS))
+
+
+def _inherited() -> RunDirectory | None:
+    path = os.environ.get(_RUN_VARIABLE)
+    return None if not path else RunDirectory(Path(path).parents[1], Path(path).parent.name, Path(path).name)
+
+
+def _handed_on(chosen: RunDirectory) -> RunDirectory:
     os.environ[_RUN_VARIABLE] = str(chosen.path.absolute())
     return chosen
 
 
-def _existing(
+def existing_run(
     root: Path, name: str, version: str | int | None, verb: str, checkpoint: str | None
 ) -> RunDirectory | None:
     """The run that a checkpoint belongs to and that is continued or looked at in place; None: a new one."""

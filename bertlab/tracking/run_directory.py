@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Folder beside the versions of a run, for plans of it: a version of each is runs/<name>/plans/<number>/.
+PLANS = "plans"
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -27,6 +30,10 @@ class RunDirectory:
                 raise ValueError(
                     f"{key} is {value!r}; accepted are names of a folder: letters, digits, and any of . _ + -"
                 )
+        if self.version == PLANS:
+            raise ValueError(
+                f"run.version is {PLANS!r}, the folder of the plans of a run; choose another name"
+            )
 
     @classmethod
     def new(cls, root: str | Path, name: str) -> RunDirectory:
@@ -60,7 +67,8 @@ class RunDirectory:
     def versions(root: str | Path, name: str) -> list[str]:
         """The versions there are of a name, sorted by number."""
         folder = Path(root) / name
-        found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        inside = list(folder.iterdir()) if folder.is_dir() else []
+        found = [path.name for path in inside if path.is_dir() and path.name != PLANS]
         return sorted(found, key=lambda version: (int(version) if version.isdecimal() else -1, version))
 
     @property

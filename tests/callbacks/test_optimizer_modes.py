@@ -117,7 +117,9 @@ def test_every_checkpoint_holds_the_evaluation_weights(tmp_path: Path) -> None:
 
 def test_neither_validations_nor_checkpoints_leave_a_trace(tmp_path: Path) -> None:
     quiet = trained(tmp_path, limit_val_batches=0)
-    busy = trained(tmp_path, val_check_interval=1, callbacks=tuple(Saves(tmp_path, step) for step in range(4)))
+    busy = trained(
+        tmp_path, val_check_interval=1, callbacks=tuple(Saves(tmp_path, step) for step in range(4))
+    )
     assert len(busy.seen) == 12
     assert_equal(dict(busy.state_dict()), dict(quiet.state_dict()))
 

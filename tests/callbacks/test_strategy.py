@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from bertlab.callbacks.bit_fit import BitFit
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
+from bertlab.callbacks.holding import Holding
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.rates import StepFactors
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
@@ -240,6 +242,80 @@ def test_a_strategy_that_says_nothing(tmp_path: Path) -> None:
 def test_endless_training(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"how long training is: set trainer.max_epochs"):
         fit([GradualUnfreeze()], tmp_path, epochs=-1)
+
+
+def test_an_end_in_steps_alone(tmp_path: Path) -> None:
+    log = StepLog()
+    fit([Halve()], tmp_path, epochs=-1, max_steps=13, callbacks=(log,))
+    assert len(log.steps) == 13
+
+
+class WeighsForAWhile(Strategy):
+    """Weighs the classes in its first stage only, and writes down when it acts."""
+
+    when = AtStep(4)
+    touches: ClassVar[set[str]] = {"class_weights"}
+
+    def __init__(self) -> None:
+        self.acted: list[str] = []
+
+    def apply(self, run: Run) -> None:
+        if run.stage == 0:
+            run.weight_classes(torch.tensor([1.0, 2.0, 3.0]))
+
+    def on_stage_start(self, run: Run) -> None:
+        self.acted.append(f"start {run.stage}")
+
+    def on_stage_end(self, run: Run) -> None:
+        self.acted.append(f"end {run.stage}")
+
+
+def test_what_is_asked_for_ends_with_the_stage(tmp_path: Path) -> None:
+    log, strategy = StepLog(), WeighsForAWhile()
+    fit([strategy], tmp_path, callbacks=(log,), epochs=1)
+    assert [step["class_weights"] for step in log.steps] == [[1.0, 2.0, 3.0]] * 4 + [None] * 2
+    assert strategy.acted == ["start 0", "end 0", "start 1", "end 1"]
+
+
+class RehearsedError(Exception):
+    """Ends a training before its first step."""
+
+
+class Rehearse(Callback):
+    """Moves the trainer's count of steps, and keeps what is to hold."""
+
+    def __init__(self) -> None:
+        self.holding: list[Holding] = []
+        self.trained: list[list[str]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: TinyTask) -> None:
+        progress = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+        for step in range(6):
+            progress.completed = step
+            self.holding.append(Conductor.of(trainer).rehearse())
+            blocks = pl_module.blocks()
+            self.trained.append([b.name for b in blocks if all(p.requires_grad for p in b.parameters())])
+        raise RehearsedError
+
+
+def test_a_rehearsal_tells_what_holds_and_acts_on_nothing(tmp_path: Path) -> None:
+    def strategies() -> list[Strategy]:
+        freezing = StagedUnfreezing(plan="top_k", top=1, stage_steps=2, lr_decay=0.5)
+        return [freezing, Halve(), WeighsForAWhile()]
+
+    log, rehearsal, rehearsed = StepLog(), Rehearse(), strategies()
+    fit(strategies(), tmp_path, callbacks=(log,), epochs=2, limit_train_batches=3)
+    with pytest.raises(RehearsedError):
+        fit(rehearsed, tmp_path, callbacks=(rehearsal,), epochs=2, limit_train_batches=3)
+    assert rehearsal.trained == [step["trained"] for step in log.steps]
+    for step, (seen, holding) in enumerate(zip(log.steps, rehearsal.holding, strict=True)):
+        rate = 1e-2 * (1 - step / 100)
+        assert seen["lr"] == {name: pytest.approx(rate * f) for name, f in holding.factors.items()}
+        weights = None if holding.class_weights is None else holding.class_weights.tolist()
+        assert seen["class_weights"] == weights
+        assert holding.stages["StagedUnfreezing"] == (0 if step < 2 else 1)
+    assert isinstance(rehearsed[2], WeighsForAWhile)
+    assert rehearsed[2].acted == []
 
 
 def test_a_stage_that_is_never_reached_is_said(tmp_path: Path) -> None:

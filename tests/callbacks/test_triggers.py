@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertlab.callbacks.gradients_settle import GradientsSettle
 from bertlab.callbacks.triggers import (
     AtEpoch,
     AtFraction,
@@ -60,6 +61,19 @@ def test_plateau_counts_validations_without_betterment() -> None:
     assert list(trigger.starts(HORIZON)) == [4, 7]
     assert trigger.span(2, HORIZON) == (7, None)
     assert not trigger.complete(HORIZON)
+
+
+def test_what_the_next_stage_waits_for() -> None:
+    plateau = OnPlateau("val/loss")
+    follower = EachStage()
+    follower.leader = InTurn([AtStep(2), plateau, AtStep(5)])
+    assert AtStep(3).waits_for(HORIZON) is None
+    assert GradientsSettle(0.1, 50.0).waits_for(HORIZON) == "gradients"
+    assert follower.waits_for(HORIZON) == "validation"
+    for step in (3, 4):
+        follower.leader.observe({"val/loss": 1.0}, step, HORIZON)
+    assert list(follower.starts(HORIZON)) == [2, 4, 5]
+    assert follower.waits_for(HORIZON) is None
 
 
 def test_plateau_of_a_score_and_min_delta() -> None:

@@ -91,6 +91,23 @@ def test_resuming_gives_the_rest_of_the_epoch(
     assert len(rows_of(other)) == len(sampler.lengths), "the epoch after it is whole"
 
 
+@given(options=samplers(), ranks=st.sampled_from([1, 2]), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_first_step_is_known_without_iterating(
+    options: dict[str, object], ranks: int, data: st.DataObject
+) -> None:
+    sampler = TokenBudgetSampler(**options, num_replicas=ranks, rank=ranks - 1, micro_batches=2)  # type: ignore[arg-type]
+    for epoch in (1, 0, 1):
+        step = data.draw(st.integers(0, sampler.steps_per_epoch - 1))
+        sampler.resume(epoch, step)
+        known = sampler.first_step()
+        for one, other in zip(known, list(sampler)[:2], strict=True):
+            assert one.rows.tolist() == other.rows.tolist()
+            assert one.step_rows is not None
+            assert other.step_rows is not None
+            assert one.step_rows.tolist() == other.step_rows.tolist()
+
+
 def test_epochs_and_seeds_differ_and_shuffle_false_does_not() -> None:
     lengths = np.arange(1, 41)
     first = TokenBudgetSampler(lengths, 8)

@@ -1,0 +1,56 @@
+"""Events: what strategies do, told to everything that keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from bertlab.callbacks.run import Run
+from bertlab.interfaces import RecordsEvents
+
+
+class Events:
+    """Tells the callbacks and loggers that are `RecordsEvents`.
+
+    Args:
+        trainer: whose callbacks and loggers.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def record(self, strategy: str, what: str, facts: dict[str, Any]) -> None:
+        """Tell of an event, which happens now.
+
+        Args:
+            strategy: name of the strategy that acts.
+            what: it does.
+            facts: plain values.
+        """
+        trainer = self._trainer
+        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        for keeper in [*callbacks, *trainer.loggers]:
+            if isinstance(keeper, RecordsEvents):
+                keeper.record_event(trainer.global_step, trainer.current_epoch, strategy, what, facts)
+
+    def record_stage(self, strategy: str, run: Run) -> None:
+        """Tell that a strategy enters a stage, and what it wants for it.
+
+        Args:
+            strategy: its name.
+            run: as the strategy sees it in the stage.
+        """
+        wishes = run.wishes
+        self.record(strategy, "stage", {"stage": run.stage, "ends_at_step": run.stage_end})
+        if wishes.trainable is not None:
+            trained = {id(block) for block in wishes.trainable}
+            names = [block.name for block in run.all_blocks if id(block) in trained]
+            self.record(strategy, "trainable", {"blocks": names})
+        static = {b.name: factor for blocks, factor in wishes.factors if not callable(factor) for b in blocks}
+        if static:
+            self.record(strategy, "lr", {"factors": static})
+        weights = wishes.class_weights_at(0)
+        if weights is not None:
+            named = dict(zip(run.class_names(), weights.tolist(), strict=True))
+            self.record(strategy, "class_weights", {"weights": named})

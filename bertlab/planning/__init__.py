@@ -1,0 +1,1 @@
+"""What a fit would do, before it does it: `bertlab plan`."""
