@@ -17,9 +17,9 @@ from bertlab.callbacks.triggers import Horizon
 class L2Sp(Strategy):
     """Adds α/2·|w − w₀|² of the encoder and β/2·|w|² of the head to the loss (L2-SP).
 
-    Li et al. 2018, arXiv:1802.01483, eq. 4: w₀ are the weights that training starts from. The gradient is added once
-    for each optimizer step, before clipping, whatever the number of micro-batches and ranks; `train/loss` is without
-    it.
+    Li et al. 2018, arXiv:1802.01483, section 3: w₀ are the weights that training starts from. The gradient is added
+    once for each optimizer step, before clipping, whatever the number of micro-batches and ranks; `train/loss` is
+    without it.
 
     Of the encoder every parameter is drawn to its start, biases and normalisations too: unlike zero, that is where
     they belong. Of the head the matrices alone are drawn to zero, as by weight decay. A decoder that shares the word

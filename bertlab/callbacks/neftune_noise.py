@@ -6,10 +6,13 @@ import math
 from typing import ClassVar
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
+from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.callbacks.triggers import Horizon
+from bertlab.interfaces import HasWordEmbedding
 
 
 class NeftuneNoise(Strategy):
@@ -26,6 +29,7 @@ class NeftuneNoise(Strategy):
 
     Raises:
         ValueError: α is negative or not finite.
+        TypeError: a task without word vectors.
     """
 
     touches: ClassVar[set[str]] = {"loss"}
@@ -39,6 +43,13 @@ class NeftuneNoise(Strategy):
     def never_acts(self, horizon: Horizon) -> str | None:
         """There is no noise."""
         return "alpha is 0" if self.alpha == 0 else None
+
+    def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
+        """Refuse a task that has no word vectors."""
+        if not isinstance(trainer.lightning_module, HasWordEmbedding):
+            raise TypeError(
+                f"NeftuneNoise moves word vectors, and {type(trainer.lightning_module).__name__} has no word_embedding"
+            )
 
     def apply(self, run: Run) -> None:
         """Add noise in each pass."""

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 
+from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.neftune_noise import NeftuneNoise, with_noise
+from bertlab.callbacks.triggers import Horizon
 from bertlab.encoders.from_config import EncoderFromConfig
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import fit
@@ -100,6 +103,12 @@ def test_each_step_has_noise_of_its_own_and_validation_none(tmp_path: Path) -> N
 def test_noise_out_of_range(alpha: float) -> None:
     with pytest.raises(ValueError, match=rf"NeftuneNoise.alpha takes a number of 0 or more, got {alpha}"):
         NeftuneNoise(alpha)
+
+
+def test_a_task_without_word_vectors() -> None:
+    trainer: Any = SimpleNamespace(lightning_module=torch.nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="NeftuneNoise moves word vectors, and Linear has no word_embedding"):
+        NeftuneNoise().prepare(trainer, Blocks([]), Horizon(10, 5))
 
 
 def test_no_noise_is_said(tmp_path: Path) -> None:
