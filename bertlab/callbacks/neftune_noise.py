@@ -28,7 +28,7 @@ class NeftuneNoise(Strategy):
         ValueError: α is negative or not finite.
     """
 
-    touches: ClassVar[set[str]] = {"loss"}
+    touches: ClassVar[set[str]] = {"loss", "inputs"}
     depends_on_split: ClassVar[bool] = True
 
     def __init__(self, alpha: float = 5.0) -> None:

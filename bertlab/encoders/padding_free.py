@@ -81,7 +81,7 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
     own = model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
     window = getattr(model.config, "sliding_window", None) or 0
     lengths = torch.tensor([min(2 * window + 5, max_length), 3])
-    ids = _some_ids(model, int(lengths.sum()))
+    ids = some_ids(model, int(lengths.sum()))
     parts = ids.split(lengths.tolist())
     alone = torch.cat([model(input_ids=part[None]).last_hidden_state[0] for part in parts])
     model.set_attn_implementation(NAME)
@@ -97,7 +97,7 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
     return False
 
 
-def _some_ids(model: PreTrainedModel, count: int) -> Tensor:
+def some_ids(model: PreTrainedModel, count: int) -> Tensor:
     """Ids that differ from their neighbours and are no padding."""
     rows = word_embedding(model).num_embeddings
     ids = torch.arange(count).remainder(rows)
