@@ -207,6 +207,7 @@ class FrozenTrunkCache(Strategy):
         lookup.stores.clear()  # before the room is taken again
         store = filled_store(trainer, "train", blocks, int(self.max_gib * GIB), self._dtype)
         lookup.stores["train"], lookup.blocks, lookup.valid, self._kept = store, blocks, True, weights
+        lookup.weights = self._watch.weights(blocks)
         facts = {
             "blocks": self._watch.names(blocks),
             "rows": len(store.rows),

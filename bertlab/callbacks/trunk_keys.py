@@ -38,13 +38,17 @@ class TrunkWatch:
         """Of the lowest blocks."""
         return [block.name for block, _ in self._blocks[:blocks]]
 
+    def weights(self, blocks: int) -> list[nn.Parameter]:
+        """Of the lowest blocks."""
+        return [parameter for _, parameters in self._blocks[:blocks] for parameter in parameters]
+
     def look_closely(self) -> None:
         """Compute the digest the next time, whatever torch has counted."""
         self._seen = None
 
     def digest(self, blocks: int) -> int:
         """CRC-32C of the weights of the lowest blocks as they are now."""
-        weights = [parameter for _, parameters in self._blocks[:blocks] for parameter in parameters]
+        weights = self.weights(blocks)
         seen = (blocks, *(weight._version for weight in weights))  # pyright: ignore[reportPrivateUsage]
         if seen != self._seen:
             self._seen, self._digest = seen, weights_digest(weights)

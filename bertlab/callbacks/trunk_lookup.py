@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertlab.callbacks.trunk_store import TrunkStore
 from bertlab.interfaces import HasTrunk, TextBatch, Trunk
@@ -25,6 +26,8 @@ class TrunkLookup:
         #: "train", "validation": what is kept of each split, of this many blocks.
         self.stores: dict[str, TrunkStore] = {}
         self.blocks = 0
+        #: the parameters of these blocks.
+        self.weights: Sequence[nn.Parameter] = ()
         #: False where the model holds other weights for a while.
         self.valid = True
         self._warned = False
@@ -32,8 +35,8 @@ class TrunkLookup:
     def __call__(self, batch: TextBatch) -> Trunk | None:
         """What the frozen blocks make of a batch; None: nothing is kept of any of its rows."""
         store = self.stores.get("validation" if self.task.trainer.validating else "train")
-        if store is None or not self.valid:
-            return None
+        if store is None or not self.valid or any(weight.requires_grad for weight in self.weights):
+            return None  # the last: somebody wants their gradients for a while
         kept, changed = store.known(batch)
         if changed.any() and not self._warned:
             self._warned = True

@@ -259,6 +259,35 @@ def test_what_the_frozen_part_does_not_give_is_never_taken_for_it(
     assert found[1].embedded[1] == (0 if known else tokens(project, "train"))
 
 
+class GradientsOfAll(Callback):
+    """Asks for gradients by everything in the middle of a stage, as the Fisher information does."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        parameters = [p for p in pl_module.encoder.parameters() if not p.requires_grad]
+        modes = {module: module.training for module in pl_module.modules()}
+        pl_module.eval().requires_grad_(True)
+        gradients = torch.autograd.grad(pl_module.training_loss(batch), parameters, allow_unused=True)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        for module, mode in modes.items():
+            module.training = mode
+        self.norms.append(sum(float(g.norm()) for g in gradients if g is not None))
+
+
+def test_gradients_by_frozen_blocks_are_those_of_the_whole_model(project: Path, tmp_path: Path) -> None:
+    found = []
+    for cached in ([], [FrozenTrunkCache()]):
+        wanted = GradientsOfAll()
+        strategies = [training_only("head"), *cached]
+        fit_bert(strategies, tmp_path, project, before=(wanted,), max_epochs=2)
+        found.append(wanted.norms)
+    assert min(found[0][1:]) > 0.01  # in the very first step nothing is frozen yet
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
 class OtherWeightsInValidation(Callback):
     """As an average of weights does: other ones stand in the model during validations."""
 
