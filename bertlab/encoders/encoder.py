@@ -27,6 +27,10 @@ from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
 MAX_WASTE_CPU = 0.25
 MAX_WASTE_ELSEWHERE = 0.75
 
+# In bfloat16 oneDNN makes a program for each shape of a product, which can take as long as the product: the rows of a
+# batch are made up to a multiple of this number, so that shapes come again.
+MULTIPLE_BFLOAT16_CPU = 64
+
 
 class Encoder(nn.Module):
     """A BERT-type model of transformers that works on packed batches.
@@ -128,7 +132,7 @@ class Encoder(nn.Module):
             )
         self._check(batch)
         packing = self._packing(batch)
-        return run_lower(lambda: self._packed(batch, packing), self._layers[blocks - 1])[0]
+        return run_lower(lambda: self._packed(batch, packing), self._layers[blocks - 1], packing)
 
     def forward(
         self,
@@ -153,13 +157,13 @@ class Encoder(nn.Module):
         self._check(batch)
         packing = self._packing(batch, first_only, positions)
         if trunk is not None:
-            hidden = run_upper(self._layers[trunk.blocks - 1 :], trunk.values[None], packing)[0]
+            hidden = run_upper(self._layers[trunk.blocks - 1 :], trunk.values, packing)
         else:
             hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
         if positions is not None:
             if not self._layers:
                 hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
-            first, hidden = hidden.split([batch.size, len(positions)])
+            first, hidden = hidden[: batch.size + len(positions)].split([batch.size, len(positions)])
             return EncoderOutput(hidden, first, self.pooled(first))
         skipped = first_only and hidden.shape[0] == batch.size
         first = hidden if skipped else hidden.index_select(0, packing.starts)
@@ -180,7 +184,7 @@ class Encoder(nn.Module):
     ) -> Packing:
         device = batch.input_ids.device
         max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
-        return pack(batch.lengths, device, max_waste, first_only, positions)
+        return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
 
     def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:
         types = batch.token_type_ids if self._takes_types else None
@@ -200,6 +204,14 @@ class Encoder(nn.Module):
             inputs["token_type_ids"] = torch.zeros(shape, dtype=torch.int64, device=device)
             inputs["token_type_ids"][places] = batch.token_type_ids
         return self.model(**inputs).last_hidden_state[places]
+
+    def _multiple(self, device: torch.device) -> int:
+        """What the rows of a batch are made up to a multiple of."""
+        if not self._layers or device.type != "cpu":
+            return 1
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else self.word_embedding.weight.dtype
+        return MULTIPLE_BFLOAT16_CPU if dtype == torch.bfloat16 else 1
 
     def _check(self, batch: TextBatch) -> None:
         longest, shortest = int(batch.lengths.max()), int(batch.lengths.min())

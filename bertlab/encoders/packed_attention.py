@@ -27,14 +27,14 @@ def packed_attention(
     """Scaled dot-product attention within each sequence.
 
     Args:
-        qkv: (N, 3, H, E): query, key and value of H heads of size E.
+        qkv: (N, 3, H, E): query, key and value of H heads of size E, with the filler of the packing if it has any.
         packing: of the batch.
         scaling: factor of the scores.
         p: dropout of the attention probabilities, in [0, 1).
         window: a token sees those less than this many places away; None: all of its sequence.
 
     Returns:
-        (N, H, E).
+        (N, H, E), zero for filler.
     """
     plain = 0
     if qkv.device.type == "cpu":
@@ -43,7 +43,8 @@ def packed_attention(
     if packing.longest <= plain:
         return _PlainAttention.apply(qkv, packing.runs, scaling, p, window)
     outputs: list[Tensor] = []
-    for run, tokens in zip(packing.runs, qkv.split([run.tokens for run in packing.runs]), strict=True):
+    *of_runs, filler = qkv.split([*(run.tokens for run in packing.runs), packing.filler])
+    for run, tokens in zip(packing.runs, of_runs, strict=True):
         if run.longest <= plain:
             outputs.append(_PlainAttention.apply(tokens, (replace(run, first=0),), scaling, p, window))
             continue
@@ -51,6 +52,8 @@ def packed_attention(
         bias = _bias(run, window, query.dtype, query.device)
         context = functional.scaled_dot_product_attention(query, key, value, bias, p, scale=scaling)
         outputs.append(_unpadded(context, run))
+    if packing.filler:
+        outputs.append(torch.zeros_like(filler[:, 0]))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
@@ -59,7 +62,7 @@ def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: 
 
     Args:
         query: (S, H, E) of the first tokens.
-        kv: (N, 2, H, E): key and value of every token.
+        kv: (N, 2, H, E): key and value of every token, with the filler of the packing if it has any.
         packing: of the batch.
         scaling: factor of the scores.
         p: dropout of the attention probabilities, in [0, 1).
@@ -69,7 +72,7 @@ def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: 
     """
     # Elementwise, all runs at once: products of a vector with a small matrix are slow calls of bmm.
     precise = torch.promote_types(query.dtype, torch.float32)
-    key, value = kv.to(precise).unbind(1)
+    key, value = kv[: len(packing.rows)].to(precise).unbind(1)
     of_first = query.to(precise).index_select(0, packing.rows)
     places = (packing.rows, packing.positions)
     scores = key.new_full((query.shape[0], packing.longest, query.shape[1]), float("-inf"))
@@ -92,6 +95,7 @@ class _PlainAttention(torch.autograd.Function):
     ) -> Tensor:
         heads = qkv.shape[2]
         output = qkv.new_empty(qkv.shape[0], heads, qkv.shape[3])
+        output[_filler(runs)] = 0
         masks, scale = _masks(runs, heads, p, qkv.dtype), 1 / kept_share(p)
         saved: list[Tensor | None] = []
         for run, mask in zip(runs, masks, strict=True):
@@ -109,6 +113,7 @@ class _PlainAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grads
         result = grad.new_empty(ctx.shape)
+        result[_filler(ctx.runs)] = 0
         saved = ctx.saved_tensors
         for number, run in enumerate(ctx.runs):
             of_run = saved[6 * number : 6 * number + 6]
@@ -170,6 +175,11 @@ def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
 
 def _tokens(run: Run) -> slice:
     return slice(run.first, run.first + run.tokens)
+
+
+def _filler(runs: Sequence[Run]) -> slice:
+    """The rows behind those of all runs."""
+    return slice(runs[-1].first + runs[-1].tokens, None)
 
 
 def _padded(tokens: Tensor, run: Run) -> Tensor:

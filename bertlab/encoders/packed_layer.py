@@ -55,8 +55,13 @@ class PackedLayer(nn.Module):
         return parts == {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
 
     def forward(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
-        """(1, N, D) to (1, N, D); of the last layer (1, S, D) or (1, Q, D) if the packing asks for these tokens."""
+        """(1, N, D) to (1, N, D); of the last layer (1, S, D) or (1, Q, D) if the packing asks for these tokens.
+
+        Filler that the packing asks for is put behind the tokens by the first layer that is run, and stays.
+        """
         hidden = hidden_states[0]
+        if packing.filler and len(hidden) == len(packing.rows):
+            hidden = functional.pad(hidden, (0, 0, 0, packing.filler))
         inner = self.attention.self
         scaling = inner.attention_head_size**-0.5
         p = inner.dropout.p if self.training else 0.0

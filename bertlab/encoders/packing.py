@@ -91,6 +91,7 @@ class Packing:
         runs: the runs that attention works on.
         first_only: nothing above the last layer's attention is needed but the first token of each sequence.
         needed: (Q,) numbers of the tokens that are needed above the last layer's attention; None: all.
+        filler: rows that stand behind the tokens within the layers, of no sequence and without effect.
     """
 
     rows: Tensor
@@ -99,6 +100,7 @@ class Packing:
     runs: tuple[Run, ...]
     first_only: bool = False
     needed: Tensor | None = None
+    filler: int = 0
 
     @property
     def longest(self) -> int:
@@ -112,6 +114,7 @@ def pack(
     max_waste: float,
     first_only: bool = False,
     needed: Tensor | None = None,
+    multiple: int = 1,
 ) -> Packing:
     """Lay out a batch.
 
@@ -121,6 +124,8 @@ def pack(
         max_waste: share of padding that a run may have, in [0, 1).
         first_only: see `Packing`.
         needed: (P,) numbers of tokens that are needed beside the first of each sequence; None: all.
+        multiple: of which the rows of the layers, and the numbers of needed tokens, are made up to a whole number:
+            by filler, and by the first token again. For processors that make a program for each shape of a product.
     """
     counts: list[int] = lengths.tolist()
     starts = lengths.cumsum(0) - lengths
@@ -133,7 +138,10 @@ def pack(
     )
     first = starts.to(device)
     chosen = None if needed is None else torch.cat([first, needed])
-    return Packing(rows.to(device), positions.to(device), first, runs, first_only, chosen)
+    if chosen is not None:
+        chosen = torch.cat([chosen, chosen.new_zeros(-len(chosen) % multiple)])
+    filler = -len(rows) % multiple
+    return Packing(rows.to(device), positions.to(device), first, runs, first_only, chosen, filler)
 
 
 def _run(first: int, lengths: Tensor, longest: int, device: torch.device) -> Run:

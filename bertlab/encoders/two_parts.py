@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.encoders.packing import Packing, pack
-from bertlab.encoders.padding_free import position_offset, run_packed, some_ids, takes
+from bertlab.encoders.padding_free import position_offset, run_packed, some_ids, takes, without_filler
 
 
 class _LayerReachedError(Exception):
@@ -21,15 +21,16 @@ class _LayerReachedError(Exception):
         self.hidden = hidden
 
 
-def run_lower(run: Callable[[], object], layer: nn.Module) -> Tensor:
+def run_lower(run: Callable[[], object], layer: nn.Module, packing: Packing) -> Tensor:
     """Run a model up to one of its layers: all that comes before it, however the model builds that.
 
     Args:
         run: runs the model.
         layer: the first one that is not run.
+        packing: of the batch.
 
     Returns:
-        (1, N, D) what the layer would have been given.
+        (N, D) what the layer would have been given of the tokens.
 
     Raises:
         RuntimeError: the model has ended without running the layer.
@@ -42,7 +43,7 @@ def run_lower(run: Callable[[], object], layer: nn.Module) -> Tensor:
     try:
         run()
     except _LayerReachedError as reached:
-        return reached.hidden
+        return reached.hidden[0, : len(packing.rows)]
     finally:
         handle.remove()
     raise RuntimeError("the model has ended without running the layer at which it was to stop")
@@ -58,15 +59,16 @@ def run_upper(layers: Sequence[PackedLayer], hidden: Tensor, packing: Packing) -
 
     Args:
         layers: from the lowest that is to be run to the last of the model.
-        hidden: (1, N, D) what the layer below them gave.
+        hidden: (N, D) what the layer below them gave.
         packing: of the batch.
 
     Returns:
-        (1, N, D), or of the tokens that the packing asks for.
+        (N, D); of the tokens that the packing asks for, if it does.
     """
+    states = hidden[None]
     for layer in layers:
-        hidden = layer(hidden, packing=packing)
-    return hidden
+        states = layer(states, packing=packing)
+    return without_filler(states[0], packing)
 
 
 @torch.no_grad()
@@ -88,5 +90,5 @@ def can_be_divided(model: PreTrainedModel) -> bool:
         return run_packed(model, ids, types, packing.positions + position_offset(model), packing)
 
     whole, middle = run(), len(layers) // 2
-    parts = run_upper(layers[middle:], run_lower(run, layers[middle]), packing)
-    return torch.equal(parts[0], whole)
+    parts = run_upper(layers[middle:], run_lower(run, layers[middle], packing), packing)
+    return torch.equal(parts, whole)

@@ -98,6 +98,56 @@ def test_gradients_equal_those_of_transformers_eager_attention(model_type: str, 
             assert error < 2e-5, (name, error)
 
 
+@pytest.mark.parametrize("ask", ["all", "first", "some"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "modernbert"])
+def test_filler_changes_neither_results_nor_gradients(
+    monkeypatch: pytest.MonkeyPatch, model_type: str, ask: str
+):
+    packed = batch(types=has_types(model_type))
+    asked = {"all": {}, "first": {"first_only": True}, "some": {"positions": torch.tensor([1, 9, 4])}}[ask]
+    plain, filled = (Encoder(transformer(model_type, **without_dropout(model_type))) for _ in range(2))
+    found = []
+    for encoder in (plain, filled):
+        output = encoder(packed, **asked)
+        (output.hidden.square().sum() + output.first.square().sum()).backward()
+        found.append((output.hidden, output.first, {n: p.grad for n, p in encoder.named_parameters()}))
+        monkeypatch.setattr(Encoder, "_multiple", lambda *_: 16)
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true"])
+def test_shapes_come_again_in_bfloat16(precision: str):
+    encoder = Encoder(transformer("bert"))
+    rows: list[int] = []
+    for module in encoder.modules():
+        if type(module) is torch.nn.Linear and module.out_features == encoder.config.intermediate_size:
+            module.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[0]))
+    if precision == "bf16-true":
+        encoder = encoder.bfloat16()
+    packed = batch()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        hidden = encoder(packed).hidden
+    assert hidden.shape[0] == sum(LENGTHS)
+    assert rows == 3 * [sum(LENGTHS) if precision == "32-true" else 64 * -(-sum(LENGTHS) // 64)]
+
+
+def test_rough_products_are_not_taken_for_another_model():
+    """The comparison that decides whether a model is run on packed tokens is exact, whatever the run asks for."""
+    seen: set[str] = set()
+    watch = torch.nn.modules.module.register_module_forward_hook(
+        lambda *_: seen.add(torch.get_float32_matmul_precision())
+    )
+    torch.set_float32_matmul_precision("medium")
+    try:
+        encoder = Encoder(transformer("bert"))
+        after = torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        watch.remove()
+    assert encoder.padding_free
+    assert (seen, after) == ({"highest"}, "medium")
+
+
 def test_gradients_of_the_first_tokens_alone():
     settings = without_dropout("bert")
     whole, few = Encoder(transformer("bert", **settings)), Encoder(transformer("bert", **settings))

@@ -95,6 +95,26 @@ def test_bfloat16_stays_near_float64():
     torch.testing.assert_close(rough.grad.double(), exact.grad, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("plain", [0, 5, 128])
+def test_filler_behind_the_tokens_has_no_effect(monkeypatch: pytest.MonkeyPatch, plain: int):
+    monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST", plain)
+    monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST_TRAINED", plain)
+    layout = pack(torch.tensor(LENGTHS), torch.device("cpu"), 0.2, multiple=16)
+    assert layout.filler == 32 - 23
+    filled = torch.cat([tokens(), torch.full((layout.filler, 3, HEADS, SIZE), torch.nan).double()])
+    filled, same = filled.requires_grad_(), tokens().requires_grad_()
+    ours, theirs = packed_attention(filled, layout, 0.3), packed_attention(same, packing(0.2), 0.3)
+    torch.testing.assert_close(ours, torch.cat([theirs, theirs.new_zeros(layout.filler, HEADS, SIZE)]))
+    weights = torch.randn_like(ours)
+    (ours * weights).sum().backward()
+    (theirs * weights[:23]).sum().backward()
+    assert torch.equal(filled.grad[:23], same.grad)
+    assert not filled.grad[23:].any()
+    queries, keys = filled[layout.starts, 0], filled[:, 1:]
+    few = first_token_attention(queries, keys, layout, 0.3, 0.0)
+    torch.testing.assert_close(few, theirs[layout.starts], atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("max_waste", [0.0, 0.5])
 def test_first_tokens_see_what_they_see_among_all(max_waste: float):
     qkv = tokens()

@@ -8,6 +8,7 @@ from torch import nn
 
 from bertlab.encoders.encoder import Encoder
 from bertlab.encoders.packed_layer import PackedLayer
+from bertlab.encoders.packing import pack
 from bertlab.encoders.two_parts import run_lower
 from bertlab.interfaces import Trunk
 from tests.encoders.tiny import batch, transformer
@@ -15,14 +16,19 @@ from tests.encoders.tiny import batch, transformer
 DIVISIBLE = ["bert", "roberta", "electra"]
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])  # where filler stands behind the tokens
 @pytest.mark.parametrize("model_type", DIVISIBLE)
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_two_parts_are_the_whole(model_type: str, blocks: int):
+def test_two_parts_are_the_whole(model_type: str, blocks: int, bfloat16: bool):
     encoder, texts = Encoder(transformer(model_type)).eval(), batch()
-    lower = Trunk(blocks, encoder.lower(texts, blocks))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        lower = Trunk(blocks, encoder.lower(texts, blocks))
+        found = [
+            (encoder(texts, **wanted), encoder(texts, **wanted, trunk=lower))
+            for wanted in ({}, {"first_only": True}, {"positions": torch.tensor([2, 41])})
+        ]
     assert lower.values.shape == (texts.input_ids.shape[0], 32)
-    for wanted in ({}, {"first_only": True}, {"positions": torch.tensor([2, 41])}):
-        whole, parts = encoder(texts, **wanted), encoder(texts, **wanted, trunk=lower)
+    for whole, parts in found:
         for one, other in zip(whole, parts, strict=True):
             assert (one is None) == (other is None)
             assert one is None or torch.equal(one, other)
@@ -75,5 +81,6 @@ def test_a_model_that_does_something_after_its_layers_cannot_be_divided():
 
 
 def test_a_layer_that_is_never_run():
+    packing = pack(torch.tensor([1]), torch.device("cpu"), max_waste=0.0)
     with pytest.raises(RuntimeError, match="ended without running the layer"):
-        run_lower(lambda: None, nn.Linear(1, 1))
+        run_lower(lambda: None, nn.Linear(1, 1), packing)
