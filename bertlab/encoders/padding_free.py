@@ -91,7 +91,7 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
     lengths = torch.tensor([min(2 * window + 5, max_length), 3])
     ids = some_ids(model, int(lengths.sum()))
     parts = ids.split(lengths.tolist())
-    with _exact_products():
+    with exact_products():
         alone = torch.cat([model(input_ids=part[None]).last_hidden_state[0] for part in parts])
         model.set_attn_implementation(NAME)
         packing = pack(lengths, ids.device, max_waste=0.0)
@@ -107,7 +107,7 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
 
 
 @contextmanager
-def _exact_products() -> Generator[None]:
+def exact_products() -> Generator[None]:
     """float32 products in full: with "medium" the rounding of some processors alone exceeds the tolerance."""
     wanted = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

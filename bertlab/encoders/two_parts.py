@@ -10,7 +10,14 @@ from transformers import PreTrainedModel
 
 from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.encoders.packing import Packing, pack
-from bertlab.encoders.padding_free import position_offset, run_packed, some_ids, takes, without_filler
+from bertlab.encoders.padding_free import (
+    exact_products,
+    position_offset,
+    run_packed,
+    some_ids,
+    takes,
+    without_filler,
+)
 
 
 class _LayerReachedError(Exception):
@@ -89,6 +96,7 @@ def can_be_divided(model: PreTrainedModel) -> bool:
     def run() -> Tensor:
         return run_packed(model, ids, types, packing.positions + position_offset(model), packing)
 
-    whole, middle = run(), len(layers) // 2
-    parts = run_upper(layers[middle:], run_lower(run, layers[middle], packing), packing)
+    with exact_products():
+        whole, middle = run(), len(layers) // 2
+        parts = run_upper(layers[middle:], run_lower(run, layers[middle], packing), packing)
     return torch.equal(parts, whole)

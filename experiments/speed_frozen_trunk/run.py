@@ -64,7 +64,6 @@ def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[st
         command += ["--config", str(FOLDER / name)]
     command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
     command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(study["epochs"])]
-    command += ["--trainer.log_every_n_steps", "1"]
     cost = run_command(command, folder / "log.txt")
     epochs = read_clock(folder / "clock.json")["epochs"]
     times = [epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]
@@ -84,7 +83,7 @@ def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[st
 
 
 def loss_difference(metrics: Path, pair: str, system: str) -> float:
-    """The largest difference of a training loss from that of the run without the cache, which came before.
+    """The largest difference of a logged training loss from that of the run without the cache, which came before.
 
     Args:
         metrics: the table of a run.
@@ -115,7 +114,8 @@ def report(output: Path, largest: float) -> None:
     rows = read_rows(output / "results.csv")
     head = ["trained", "epoch without, s", "epoch with, s", "epochs: times faster", "first epoch, with filling, s",
             "all epochs with validation: times faster", "whole command: times faster",
-            "largest difference of a training loss", "of the test loss", "test macro F1 without, with"]  # fmt: skip
+            "largest difference of a logged training loss", "of the test loss",
+            "test macro F1 without, with"]  # fmt: skip
     table = [head]
     for stage in dict.fromkeys(row["stage"] for row in rows):
         table.append(line(stage, [row for row in rows if row["stage"] == stage], largest))
