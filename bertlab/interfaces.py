@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -143,6 +145,18 @@ class StepData(NamedTuple):
     batches: Callable[[], list[Any]]
 
 
+class Trunk(NamedTuple):
+    """What the lowest blocks of a model have made of a batch; the others go on from it.
+
+    Attributes:
+        blocks: how many blocks, from the embeddings up.
+        values: (N, D), a vector for each token, or (S, D), one for each sequence.
+    """
+
+    blocks: int
+    values: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A part of a model that is frozen, trained and given a rate as one: an object, equal only to itself.
@@ -244,6 +258,49 @@ class HasWordEmbedding(Protocol):
 
 
 @runtime_checkable
+class HasTrunk(Protocol):
+    """A task whose model can be run in two parts: its lowest blocks, and from there on.
+
+    What the lowest blocks make of a sequence, while they are in evaluation mode, depends on its tokens alone.
+    """
+
+    #: asked by `forward` for what is known of a batch; where nobody is there to ask, or nothing is known (None), the
+    #: whole model is run.
+    known_trunk: Callable[[TextBatch], Trunk | None] | None
+
+    def trunk_unit(self, blocks: int) -> Literal["token", "sequence"] | None:
+        """For what the lowest blocks give a vector each; None: the model cannot be divided above them."""
+        ...
+
+    def trunk(self, batch: TextBatch, blocks: int) -> Tensor:
+        """What the lowest blocks make of a batch: (N, D) or (S, D), as `trunk_unit` says."""
+        ...
+
+
+@runtime_checkable
+class FixedRows(Protocol):
+    """The rows of a split, any of which can be had at any time."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(n,) tokens of each row."""
+        ...
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> TextBatch:
+        """Some rows, in order of descending length."""
+        ...
+
+
+@runtime_checkable
+class HasFixedRows(Protocol):
+    """A data module whose rows can be had beside the batches of its loaders."""
+
+    def dataset(self, name: str) -> FixedRows:
+        """The rows of "train" or "validation", numbered as `TextBatch.index` numbers them."""
+        ...
+
+
+@runtime_checkable
 class HasClassWeights(Protocol):
     """A task whose training loss takes a weight for each class."""
 
@@ -272,6 +329,15 @@ class HasConfusionMatrix(Protocol):
 
     def confusion_matrix(self) -> Tensor | None:
         """(C, C) int64, rows are true classes; of the evaluation that ended last, None before any."""
+        ...
+
+
+@runtime_checkable
+class ShowsWork(Protocol):
+    """A progress bar that can show work beside the batches."""
+
+    def show_work(self, what: str, done: int, total: int) -> None:
+        """Show how much is done; called with done = total at the end."""
         ...
 
 

@@ -99,7 +99,8 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
     """Who has what one strategy alone can have: a resource, or the lead of stages or cycles.
 
     Raises:
-        ValueError: an unknown name in `touches`; two strategies that claim the same (both are named).
+        ValueError: an unknown name in `touches`; two strategies that claim the same, or one
+            that keeps what another makes differ each time (both are named).
         TypeError: class weights for a task that takes none.
     """
     claimed: dict[str, Strategy] = {}
@@ -117,12 +118,23 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
                     "can have: take one of them out of trainer.callbacks"
                 )
             claimed[claim] = strategy
+    _check_trunk(strategies, claimed.get("trunk"))
     if "class_weights" in claimed and not isinstance(module, HasClassWeights):
         raise TypeError(
             f"{type(claimed['class_weights']).__name__} weighs classes, and {type(module).__name__} "
             "takes no class weights"
         )
     return claimed
+
+
+def _check_trunk(strategies: Sequence[Strategy], keeper: Strategy | None) -> None:
+    for strategy in strategies if keeper else ():
+        if "inputs" in strategy.touches:
+            raise ValueError(
+                f"{type(keeper).__name__} keeps what the frozen blocks make of each row, and "
+                f"{type(strategy).__name__} makes it differ from pass to pass (noise, or changes of tokens, embeddings "
+                "or frozen weights): take one of them out of trainer.callbacks"
+            )
 
 
 def bind_followers(strategies: Sequence[Strategy], claimed: Mapping[str, Strategy]) -> None:

@@ -69,6 +69,11 @@ class Conductor:
         return Blocks(self.module.blocks())
 
     @property
+    def training_stage(self) -> Run | None:
+        """The stage, under way, of the strategy that decides what is trained; None: there is no such strategy."""
+        return next((run for run in self._runs.values() if run.wishes.trainable is not None), None)
+
+    @property
     def horizon(self) -> Horizon:
         """How long training is."""
         return horizon_of(self.trainer)

@@ -36,7 +36,7 @@ class FastGradient(Strategy):
         ValueError: an argument is out of range.
     """
 
-    touches: ClassVar[set[str]] = {"loss", "passes", "word_vectors"}
+    touches: ClassVar[set[str]] = {"loss", "passes", "word_vectors", "inputs"}
     nesting: ClassVar[int] = 20
 
     def __init__(self, epsilon: float = 1.0, weight: float = 1.0) -> None:

@@ -36,7 +36,7 @@ class FreeLB(Strategy):
         ValueError: an argument is out of range.
     """
 
-    touches: ClassVar[set[str]] = {"loss", "passes", "word_vectors"}
+    touches: ClassVar[set[str]] = {"loss", "passes", "word_vectors", "inputs"}
     nesting: ClassVar[int] = 20
     depends_on_split: ClassVar[bool] = True
 

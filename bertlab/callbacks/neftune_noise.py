@@ -32,7 +32,7 @@ class NeftuneNoise(Strategy):
         TypeError: a task without word vectors.
     """
 
-    touches: ClassVar[set[str]] = {"loss"}
+    touches: ClassVar[set[str]] = {"loss", "inputs"}
     depends_on_split: ClassVar[bool] = True
 
     def __init__(self, alpha: float = 5.0) -> None:

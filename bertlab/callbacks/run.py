@@ -31,8 +31,10 @@ RESOURCES = {
     "weights": "in the order of their class names",
     "average": "one strategy alone decides",
     "checkpoints": "each its own files",
+    "trunk": "one strategy alone keeps what the frozen blocks make of each row",
+    "inputs": "what passes see, in frozen blocks too, is not the same each time; not beside `trunk`",
 }
-EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average"}
+EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk"}
 
 
 class Run:

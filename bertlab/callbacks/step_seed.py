@@ -58,4 +58,9 @@ class StepSeed(Callback):
     ) -> None:
         """Seed for this micro-batch."""
         micro_batch = batch_idx % trainer.accumulate_grad_batches
-        torch.manual_seed(step_seed(self.seed, trainer.global_rank, trainer.global_step, micro_batch))
+        seed = step_seed(self.seed, trainer.global_rank, trainer.global_step, micro_batch)
+        if trainer.strategy.root_device.type == "cpu":
+            # All that manual_seed does for a CPU; for devices that are not there it would format the stack each time.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)

@@ -72,13 +72,15 @@ class Strategy(Callback):
     Attributes:
         when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
         touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
-            strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
+            strategies come together. Of what one alone decides, such as "trainable", two are refused by name. "inputs"
+            belongs there where it adds noise, or changes tokens, embeddings or weights that may be frozen.
         nesting: of strategies that wrap the loss: the one with the greater number is outside.
         depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and
             ranks, even without dropout.
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
-        stages: how many stages there are; the last one lasts. None: as many as the trigger gives.
+        stages: how many stages there are; the last one lasts. None: as many as the trigger gives. The stage of a
+            strategy that has only 1 is not logged.
     """
 
     when: Trigger = AtStep()
@@ -195,6 +197,8 @@ class Strategy(Callback):
     ) -> None:
         """Move on to the stages that the next optimizer step belongs to."""
         Conductor.of(trainer).advance()
+        if self.stages == 1:
+            return
         pl_module.log(
             f"strategy/{type(self).__name__}/stage",
             float(self.entered),

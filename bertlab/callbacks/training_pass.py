@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from bertlab.callbacks.random_state import RandomState
-from bertlab.interfaces import HasWordEmbedding
+from bertlab.interfaces import HasTrunk, HasWordEmbedding
 
 #: From a parameter, and the value that it has so far, to the value that the model is to see in its place.
 WeightChange = Callable[[nn.Parameter, Tensor], Tensor]
@@ -177,9 +177,12 @@ class TaskLoss(nn.Module):
             hooks.callback(self.task.register_forward_hook(self._keep_outputs).remove)
             if self._embeddings:
                 hooks.callback(self._hook_embeddings())
+            values = self._values() if self._weights else {}
+            if self._embeddings or not all(self.get_parameter(name).requires_grad for name in values):
+                hooks.enter_context(_whole(self.task))
             if not self._weights:
                 return self._compute(self.batch)
-            return torch.func.functional_call(self, self._values(), (self.batch,))
+            return torch.func.functional_call(self, values, (self.batch,))
 
     def forward(self, batch: Any) -> Tensor:
         """What `functional_call` calls."""
@@ -219,3 +222,16 @@ class TaskLoss(nn.Module):
         if places is ...:
             return vectors.view(output.shape)
         return output.index_put(places, vectors)
+
+
+@contextmanager
+def _whole(task: LightningModule) -> Generator[None]:
+    """Have the whole model run: what is known of frozen blocks does not hold where they see something else."""
+    if not isinstance(task, HasTrunk):
+        yield
+        return
+    kept, task.known_trunk = task.known_trunk, None
+    try:
+        yield
+    finally:
+        task.known_trunk = kept

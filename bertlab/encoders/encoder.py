@@ -12,7 +12,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from bertlab.encoders.blocks import blocks_of
 from bertlab.encoders.dropout import swap_dropout
 from bertlab.encoders.initializer import Initializer
-from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.encoders.packing import Packing, pack
 from bertlab.encoders.padding_free import (
     make_padding_free,
@@ -21,7 +20,8 @@ from bertlab.encoders.padding_free import (
     takes,
     word_embedding,
 )
-from bertlab.interfaces import Block, EncoderOutput, TextBatch
+from bertlab.encoders.two_parts import can_be_divided, packed_layers, run_lower, run_upper
+from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
 
 # Share of padding that attention takes on to have fewer runs. An accelerator wants few, large products.
 MAX_WASTE_CPU = 0.25
@@ -54,7 +54,9 @@ class Encoder(nn.Module):
         self._offset = position_offset(model)
         self._takes_types = takes(model, "token_type_ids")
         self.padding_free = padding_free and make_padding_free(model, self.max_length)
-        self._skips = any(isinstance(module, PackedLayer) for module in model.modules())
+        self._layers = tuple(packed_layers(model))
+        #: whether it can be run in two parts, divided between any two of its layers.
+        self.divisible = can_be_divided(model)
         self._initializer = initializer or Initializer(model)
         self._blocks = tuple(blocks_of(model, self._initializer))
         self.train()
@@ -110,8 +112,34 @@ class Encoder(nn.Module):
         """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""
         return list(self._blocks)
 
+    def lower(self, batch: TextBatch, blocks: int) -> Tensor:
+        """The first part of a run: what the lowest blocks give, for `forward` to go on from.
+
+        Args:
+            batch: of texts.
+            blocks: how many, the embeddings included; at least the last layer is left to go on with.
+
+        Returns:
+            (N, D) hidden states of every token.
+
+        Raises:
+            ValueError: the model cannot be divided there; as `forward`.
+        """
+        if not self.divisible or not 1 <= blocks <= len(self._layers):
+            raise ValueError(
+                f"{type(self.model).__name__} cannot be divided above its {blocks} lowest blocks; "
+                + (f"it takes 1 to {len(self._layers)}" if self.divisible else "it has no layers like BERT's")
+            )
+        self._check(batch)
+        packing = self._packing(batch)
+        return run_lower(lambda: self._packed(batch, packing), self._layers[blocks - 1], packing)
+
     def forward(
-        self, batch: TextBatch, first_only: bool = False, positions: Tensor | None = None
+        self,
+        batch: TextBatch,
+        first_only: bool = False,
+        positions: Tensor | None = None,
+        trunk: Trunk | None = None,
     ) -> EncoderOutput:
         """Hidden states of a packed batch.
 
@@ -121,23 +149,42 @@ class Encoder(nn.Module):
                 of a BERT-type model skips the other tokens.
             positions: (P,) places in the packed batch. `hidden` is then that of these tokens, (P, D), in their
                 order, and the last layer of a BERT-type model skips most of its work on the others.
+            trunk: what `lower` gave for this batch; only the blocks above it are run. None: all are.
 
         Raises:
             ValueError: a sequence is empty or longer than `max_length`; an id is beyond the vocabulary.
         """
         self._check(batch)
-        device = batch.input_ids.device
-        max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
-        packing = pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
-        hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
+        packing = self._packing(batch, first_only, positions)
+        if trunk is not None:
+            hidden = run_upper(self._layers[trunk.blocks - 1 :], trunk.values, packing)
+        else:
+            hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
         if positions is not None:
-            if not self._skips:
+            if not self._layers:
                 hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
             first, hidden = hidden[: batch.size + len(positions)].split([batch.size, len(positions)])
-            return EncoderOutput(hidden, first, self._pooled(first))
+            return EncoderOutput(hidden, first, self.pooled(first))
         skipped = first_only and hidden.shape[0] == batch.size
         first = hidden if skipped else hidden.index_select(0, packing.starts)
-        return EncoderOutput(hidden[:0] if first_only else hidden, first, self._pooled(first))
+        return EncoderOutput(hidden[:0] if first_only else hidden, first, self.pooled(first))
+
+    def pooled(self, first: Tensor) -> Tensor | None:
+        """The output of the pooler for (S, D) hidden states of first tokens; None where it has none."""
+        pooler: Any = getattr(self.model, "pooler", None)
+        if pooler is None:
+            return None
+        if isinstance(pooler, nn.Linear):  # ALBERT
+            activation: Any = self.model.pooler_activation
+            return activation(pooler(first))
+        return pooler(first[:, None])
+
+    def _packing(
+        self, batch: TextBatch, first_only: bool = False, positions: Tensor | None = None
+    ) -> Packing:
+        device = batch.input_ids.device
+        max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
+        return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
 
     def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:
         types = batch.token_type_ids if self._takes_types else None
@@ -160,20 +207,11 @@ class Encoder(nn.Module):
 
     def _multiple(self, device: torch.device) -> int:
         """What the rows of a batch are made up to a multiple of."""
-        if not self.padding_free or not self._skips or device.type != "cpu":
+        if not self._layers or device.type != "cpu":
             return 1
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.word_embedding.weight.dtype
         return MULTIPLE_BFLOAT16_CPU if dtype == torch.bfloat16 else 1
-
-    def _pooled(self, first: Tensor) -> Tensor | None:
-        pooler: Any = getattr(self.model, "pooler", None)
-        if pooler is None:
-            return None
-        if isinstance(pooler, nn.Linear):  # ALBERT
-            activation: Any = self.model.pooler_activation
-            return activation(pooler(first))
-        return pooler(first[:, None])
 
     def _check(self, batch: TextBatch) -> None:
         longest, shortest = int(batch.lengths.max()), int(batch.lengths.min())

@@ -59,7 +59,11 @@ def run_packed(
     """
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids[None]}
     output = model(input_ids=input_ids[None], position_ids=positions[None], packing=packing, **types)
-    hidden = output.last_hidden_state[0]
+    return without_filler(output.last_hidden_state[0], packing)
+
+
+def without_filler(hidden: Tensor, packing: Packing) -> Tensor:
+    """(N, D) hidden states of the tokens, of (N + filler, D); what the last layer gave of some tokens stays."""
     whole = packing.needed is None and not packing.first_only
     return hidden[: len(packing.rows)] if whole else hidden
 
@@ -85,9 +89,9 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
     own = model.config._attn_implementation or "eager"  # pyright: ignore[reportPrivateUsage]
     window = getattr(model.config, "sliding_window", None) or 0
     lengths = torch.tensor([min(2 * window + 5, max_length), 3])
-    ids = _some_ids(model, int(lengths.sum()))
+    ids = some_ids(model, int(lengths.sum()))
     parts = ids.split(lengths.tolist())
-    with _exact_products():
+    with exact_products():
         alone = torch.cat([model(input_ids=part[None]).last_hidden_state[0] for part in parts])
         model.set_attn_implementation(NAME)
         packing = pack(lengths, ids.device, max_waste=0.0)
@@ -103,7 +107,7 @@ def make_padding_free(model: PreTrainedModel, max_length: int) -> bool:
 
 
 @contextmanager
-def _exact_products() -> Generator[None]:
+def exact_products() -> Generator[None]:
     """float32 products in full: with "medium" the rounding of some processors alone exceeds the tolerance."""
     wanted = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -113,7 +117,7 @@ def _exact_products() -> Generator[None]:
         torch.set_float32_matmul_precision(wanted)
 
 
-def _some_ids(model: PreTrainedModel, count: int) -> Tensor:
+def some_ids(model: PreTrainedModel, count: int) -> Tensor:
     """Ids that differ from their neighbours and are no padding."""
     rows = word_embedding(model).num_embeddings
     ids = torch.arange(count).remainder(rows)

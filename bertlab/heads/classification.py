@@ -54,10 +54,14 @@ class ClassificationHead(nn.Module):
         Returns:
             (S, C) logits.
         """
-        return self.output(self.dropout(self._vector(encoded, lengths)))
+        return self.answers(self.vector(encoded, lengths))
 
-    def _vector(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
-        """(S, D)."""
+    def answers(self, vector: Tensor) -> Tensor:
+        """(S, C) logits from the (S, D) vectors of the sequences."""
+        return self.output(self.dropout(vector))
+
+    def vector(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
+        """(S, D): the vector of each sequence, as `pool` says."""
         if self.pool == "mean":
             # Summed in float32 whatever the precision: a sum of hundreds of bfloat16 loses digits.
             lengths = lengths.to(encoded.hidden.device)

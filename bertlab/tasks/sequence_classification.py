@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -10,13 +11,14 @@ from torch.optim import AdamW
 
 from bertlab.encoders.encoder import Encoder
 from bertlab.heads.classification import ClassificationHead
-from bertlab.interfaces import TextBatch
+from bertlab.interfaces import TextBatch, Trunk
 from bertlab.losses.reduction import weighted_mean
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.evaluation import Evaluation, Scores
 from bertlab.tasks.problems import ProblemName, problem_named
 from bertlab.tasks.text_task import TextTask
+from bertlab.tasks.trunk import logits, run_trunk, trunk_unit
 
 
 class SequenceClassification(TextTask):
@@ -79,6 +81,7 @@ class SequenceClassification(TextTask):
         self.loss = self._problem.default_loss() if loss is None else loss
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None, persistent=False)
+        self.known_trunk: Callable[[TextBatch], Trunk | None] | None = None
         self._evaluation = Evaluation()
         self._scores: Scores | None = None
 
@@ -121,9 +124,18 @@ class SequenceClassification(TextTask):
     def forward(self, batch: TextBatch) -> Tensor:
         """(S, C) logits in float32; (S, 1) for regression."""
         self._check_built()
-        assert self.head is not None
-        encoded = self.encoder(batch, first_only=self.pool != "mean")
-        return self.head(encoded, batch.lengths).float()
+        assert isinstance(self.head, ClassificationHead)
+        known = None if self.known_trunk is None else self.known_trunk(batch)
+        return logits(self.encoder, self.head, batch, known).float()
+
+    def trunk_unit(self, blocks: int) -> Literal["token", "sequence"] | None:
+        """For what the lowest blocks give a vector each; see `bertlab.interfaces.HasTrunk`."""
+        return trunk_unit(self.encoder, blocks)
+
+    def trunk(self, batch: TextBatch, blocks: int) -> Tensor:
+        """What the lowest blocks make of a batch; see `bertlab.interfaces.HasTrunk`."""
+        assert isinstance(self.head, ClassificationHead)
+        return run_trunk(self.encoder, self.head, batch, blocks)
 
     def training_loss(self, batch: TextBatch) -> Tensor:
         """The share of a micro-batch in the weighted mean loss of its optimizer step."""

@@ -9,10 +9,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from rich import print as rich_print
 from rich.markup import escape
+from rich.progress import TaskID
 
 
 class Progress(RichProgressBar):
     """Lightning's rich progress bar; every event of a strategy is a line above it."""
+
+    _work: TaskID | None = None
 
     def record_event(self, step: int, epoch: int, strategy: str, what: str, facts: Mapping[str, Any]) -> None:
         """Show one event; see `bertlab.interfaces.RecordsEvents`."""
@@ -25,6 +28,17 @@ class Progress(RichProgressBar):
             self.progress.console.print(line)
         else:
             rich_print(line)
+
+    def show_work(self, what: str, done: int, total: int) -> None:
+        """Show work beside the batches as a bar of its own; see `bertlab.interfaces.ShowsWork`."""
+        if not self.is_enabled or self.progress is None:
+            return
+        if self._work is None:
+            self._work = self._add_task(total, what)
+        self._update(self._work, done)
+        if done >= total:
+            self.progress.remove_task(self._work)
+            self._work = None
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What is shown beside the bar: no version number, which Lightning takes from the first logger."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.strategy import Strategy
-from bertlab.interfaces import Block
+from bertlab.interfaces import Block, TextBatch, Trunk
 from bertlab.losses.reduction import weighted_mean
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
 
@@ -56,6 +57,7 @@ class TinyTask(LightningModule):
         self.losses: list[float] = []
         self.validation_losses = validation_losses
         self.validations = 0
+        self.known_trunk: Callable[[TextBatch], Trunk | None] | None = None
 
     def blocks(self) -> list[Block]:
         parts: list[tuple[str, nn.Module]] = [("embeddings", self.embeddings)]
@@ -77,13 +79,23 @@ class TinyTask(LightningModule):
     def set_class_weights(self, weights: Tensor | None) -> None:
         self.class_weights = weights
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embeddings(x)
-        for layer in self.layers:
-            x = layer(x)
-        if self.pooler is not None:
-            x = self.pooler(x)
+    def forward(self, x: Tensor, known: Trunk | None = None) -> Tensor:
+        modules = self._encoder()
+        for module in modules if known is None else modules[known.blocks :]:
+            x = module(x)
         return self.head(x)
+
+    def trunk_unit(self, blocks: int) -> Literal["token", "sequence"]:
+        return "token" if blocks <= len(self.layers) else "sequence"
+
+    def trunk(self, batch: TextBatch, blocks: int) -> Tensor:
+        x = torch.stack([step_data(int(row) // G)[0][int(row) % G] for row in batch.index])
+        for module in self._encoder()[:blocks]:
+            x = module(x)
+        return x
+
+    def _encoder(self) -> list[nn.Module]:
+        return [self.embeddings, *self.layers, *([self.pooler] if self.pooler is not None else [])]
 
     def training_step(self, batch: TinyBatch, batch_idx: int) -> Tensor:
         _, labels = step_data(self.trainer.global_step)
@@ -95,8 +107,11 @@ class TinyTask(LightningModule):
     def training_loss(self, batch: TinyBatch) -> Tensor:
         x, y = step_data(self.trainer.global_step)
         share, micro_batches = self.share(batch)
+        rows = torch.arange(G)[share] + G * self.trainer.global_step
+        known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows))
+        inputs = x[share] if known is None else known.values
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
-        losses = nn.functional.cross_entropy(self(x[share]), y[share], reduction="none")
+        losses = nn.functional.cross_entropy(self(inputs, known), y[share], reduction="none")
         return weighted_mean(losses, weights[y[share]], weights[y], micro_batches)
 
     def share(self, batch: TinyBatch) -> tuple[slice, int]:
@@ -134,6 +149,21 @@ def step_data(step: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
 
 
+def tiny_rows(rows: Tensor) -> TextBatch:
+    """Rows of all steps one after another, as sequences of one token: row 8 · s + i is the i-th of step s."""
+    return TextBatch(rows, torch.zeros_like(rows), torch.ones_like(rows), rows)
+
+
+class TinyRows:
+    """The rows of all steps of a training."""
+
+    def __init__(self, steps: int) -> None:
+        self.lengths = np.ones(G * steps, dtype=np.int64)
+
+    def batch(self, rows: np.ndarray) -> TextBatch:
+        return tiny_rows(torch.from_numpy(rows))
+
+
 class TinyData(LightningDataModule):
     """`batches` batches an epoch that know their number, and three classes of unlike size."""
 
@@ -145,6 +175,10 @@ class TinyData(LightningDataModule):
 
     def class_counts(self) -> Tensor:
         return torch.tensor([60, 30, 10])
+
+    def dataset(self, name: str) -> TinyRows:
+        assert self.trainer is not None
+        return TinyRows(int(self.trainer.estimated_stepping_batches))
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader([TinyBatch(number) for number in range(self.batches)], batch_size=None)

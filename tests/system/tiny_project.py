@@ -33,6 +33,10 @@ STRATEGIES: list[dict[str, Any]] = [
         "class_path": "bertlab.callbacks.cost_weighted_loss.CostWeightedLoss",
         "init_args": {"start_fraction": 0.3, "anneal_fraction": 0.2},
     },
+    {
+        "class_path": "bertlab.callbacks.frozen_trunk_cache.FrozenTrunkCache",
+        "init_args": {"minimum_epochs": 0.5},
+    },
 ]
 
 

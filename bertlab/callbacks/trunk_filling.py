@@ -1,0 +1,79 @@
+"""Filling a trunk store: every row once, in batches that depend on nothing but the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+
+from bertlab.callbacks.trunk_store import TrunkStore
+from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork
+from bertlab.samplers.sorted_batches import sorted_batches
+
+FILL_TOKENS = 8192  # of a batch
+
+
+def filled_store(
+    trainer: Trainer, split: str, blocks: int, max_bytes: int, dtype: torch.dtype | None
+) -> TrunkStore:
+    """Run the frozen blocks on the rows of a split, longest first, and keep what they give.
+
+    What a row gets can depend, by rounding, on the batch that it is in; so batches are the same whenever, and on
+    however many ranks, this is called. The ranks of a node share the work and the file.
+
+    Args:
+        trainer: of the task and the data.
+        split: "train" or "validation".
+        blocks: how many blocks are frozen.
+        max_bytes: that may be kept.
+        dtype: of what is kept; None: as it was computed.
+    """
+    task, rows = trainer.lightning_module, rows_of(trainer, split)
+    assert isinstance(task, HasTrunk)
+    unit = task.trunk_unit(blocks)
+    assert unit is not None
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        shortest = rows.batch(np.array([int(np.argmin(rows.lengths))]))
+        sample = task.trunk(shortest.to(task.device), blocks)
+        with torch.inference_mode(False):  # what is read in training has to be usable there
+            store = TrunkStore(store_path(trainer, split), rows.lengths, unit, sample, max_bytes, dtype)
+        trainer.strategy.barrier("FrozenTrunkCache: mapped")
+        store.hide()
+        batches = sorted_batches(rows.lengths[store.rows], FILL_TOKENS)
+        for number, places in enumerate(batches):
+            batch = rows.batch(store.rows[places])
+            store.expect(batch)
+            if number % trainer.num_devices == trainer.local_rank:
+                store.write(batch, task.trunk(batch.to(task.device), blocks))
+            _show(trainer, f"Frozen trunk, {split}", number + 1, len(batches))
+    trainer.strategy.barrier("FrozenTrunkCache: filled")
+    return store
+
+
+def rows_of(trainer: Trainer, split: str) -> FixedRows:
+    """The rows of "train" or "validation" as they are now."""
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(data, HasFixedRows)
+    return data.dataset(split)
+
+
+def store_path(trainer: Trainer, split: str) -> Path:
+    """The file of a node, for the short time in which it has a name."""
+    return Path(trainer.default_root_dir) / f".trunk_cache-{trainer.node_rank}-{split}.bin"
+
+
+def remove_leftovers(trainer: Trainer) -> None:
+    """Remove files of a run that was killed while they had a name."""
+    if trainer.local_rank == 0:
+        for split in ("train", "validation"):
+            store_path(trainer, split).unlink(missing_ok=True)
+    trainer.strategy.barrier("FrozenTrunkCache: leftovers removed")
+
+
+def _show(trainer: Trainer, what: str, done: int, total: int) -> None:
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, ShowsWork):
+            callback.show_work(what, done, total)
