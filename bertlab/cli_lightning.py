@@ -212,7 +212,7 @@ class BertlabCLI(LightningCLI):
 
     @property
     def _config(self) -> Namespace:
-        return self.config[str(self.subcommand)]
+        return self.config[self.config.subcommand]
 
     def _callbacks(self, config: Namespace) -> list[Any]:
         """What is always on, and the configured callbacks between, in the order in which they act."""

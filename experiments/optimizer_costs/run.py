@@ -42,7 +42,7 @@ def maker(fragment: Path) -> Callable[[Any], torch.optim.Optimizer]:
         """Take an optimizer."""
 
     parser = ArgumentParser()
-    parser.add_function_arguments(task)
+    parser.add_function_arguments(task, sub_configs=True)
     return parser.instantiate(parser.parse_args(["--optimizer", str(fragment)])).optimizer
 
 
@@ -128,7 +128,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| | CPU time of a step, ms | state, bytes a parameter |", "|---|---|---|"]
     for row in sorted(rows, key=lambda row: row["step_ms"]):
         state = row["state_bytes_per_parameter"]
-        lines.append(f"| {row['optimizer']} | {row['step_ms']:.0f} | {'' if state == '' else f'{state:.2g}'} |")
+        lines.append(
+            f"| {row['optimizer']} | {row['step_ms']:.0f} | {'' if state == '' else f'{state:.2g}'} |"
+        )
     return "\n".join(lines)
 
 

@@ -67,7 +67,10 @@ def test_a_file_is_named_by_a_path_relative_to_the_file_that_names_it(
     for name, content in {
         "finetune/mine": config,
         "optimizers/lion": yaml.safe_load((FRAGMENTS[0].parent / "lion.yaml").read_text()),
-        "schedules/cosine": {"class_path": "bertlab.schedules.cosine.Cosine", "init_args": {"final_factor": 0.5}},
+        "schedules/cosine": {
+            "class_path": "bertlab.schedules.cosine.Cosine",
+            "init_args": {"final_factor": 0.5},
+        },
     }.items():
         (in_tmp / name).parent.mkdir(exist_ok=True)
         (in_tmp / f"{name}.yaml").write_text(yaml.safe_dump(content))
@@ -91,7 +94,9 @@ class NotInstalled(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {self.name!r}", name=self.name)
 
 
-@pytest.mark.parametrize(("name", "package"), [("schedule_free", "schedulefree"), ("lion", "pytorch_optimizer")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("schedule_free", "schedulefree"), ("lion", "pytorch_optimizer")]
+)
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     name: str,
     package: str,
@@ -104,7 +109,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [NotInstalled(package), *sys.meta_path])
     with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(project), "--model.optimizer", str(FRAGMENTS[0].parent / f"{name}.yaml")])
+        main(
+            ["fit", "--config", str(project), "--model.optimizer", str(FRAGMENTS[0].parent / f"{name}.yaml")]
+        )
     assert end.value.code == 2
     message = capsys.readouterr().err
     assert package in message
