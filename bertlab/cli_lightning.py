@@ -218,7 +218,7 @@ class BertlabCLI(LightningCLI):
 
     @property
     def _config(self) -> Namespace:
-        return self.config[str(self.subcommand)]
+        return self.config[self.config.subcommand]
 
     def make_callbacks(self, config: Namespace) -> list[Any]:
         """What is always on, and the configured callbacks between, in the order in which they act."""

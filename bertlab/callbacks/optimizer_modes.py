@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from bertlab.callbacks.strategy import Strategy
+from bertlab.interfaces import TRAINED_WEIGHTS
 from bertlab.schedules.constant import Constant
-
-#: Under this key a checkpoint holds the weights that training goes on from, where they differ from `state_dict`.
-TRAINING_WEIGHTS = "bertlab_training_weights"
 
 
 @runtime_checkable
@@ -42,7 +40,7 @@ class OptimizerModes(Callback):
     - validations during the fit, and all that is done after it, see the evaluation weights;
     - `state_dict` of every checkpoint, whoever saves it and when, holds the evaluation weights, so that testing,
       predicting, exporting and transferring need to know nothing of this;
-    - a resumed fit goes on from the training weights, kept under another key, bit for bit;
+    - a resumed fit goes on from the training weights, kept under `TRAINED_WEIGHTS`, bit for bit;
     - an evaluation or a checkpoint leaves no trace in training: to switch back and forth is not exact in floating
       point, so the training weights are set aside and put back. That takes the memory of one more copy of the
       weights while it lasts.
@@ -60,19 +58,15 @@ class OptimizerModes(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the training weights in the place of the evaluation weights, if training goes on."""
-        if trainer.state.fn != "fit":
-            return
-        parameters = dict(pl_module.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for name, value in checkpoint.get(TRAINING_WEIGHTS, {}).items():
-                parameters[name].copy_(value)
+        if trainer.state.fn == "fit" and TRAINED_WEIGHTS in checkpoint:
+            pl_module.load_state_dict(checkpoint[TRAINED_WEIGHTS], strict=pl_module.strict_loading)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the optimizers that have modes; refuse what cannot work with them, warn of what should not.
 
         Raises:
             TypeError: parameters are sharded over ranks.
-            ValueError: a strategy puts weights back behind the optimizer's back.
+            ValueError: a strategy changes weights behind the optimizer's back.
         """
         self._optimizers = [o for o in trainer.optimizers if isinstance(o, _HasModes)]
         if not self._optimizers:
@@ -85,6 +79,11 @@ class OptimizerModes(Callback):
             )
         strategies = [c for c in _callbacks(trainer) if isinstance(c, Strategy)]
         for strategy in strategies:
+            if "average" in strategy.touches:
+                raise ValueError(
+                    f"{type(strategy).__name__} averages weights, and so does the optimizer {name}: leave one of them "
+                    "out"
+                )
             if getattr(strategy, "restore_best", None) is not None:
                 raise ValueError(
                     f"{type(strategy).__name__}.restore_best puts weights back, of which the optimizer {name} "
@@ -123,15 +122,25 @@ class OptimizerModes(Callback):
             name: kept.get(parameter, parameter).detach()
             for name, parameter in pl_module.named_parameters(remove_duplicate=False)
         }
-        checkpoint[TRAINING_WEIGHTS] = {
-            name: value for name, value in weights.items() if not torch.equal(value, evaluated[name])
-        }
+        # What is the same in both is the same tensor, which torch saves once.
+        changed = {name: value for name, value in weights.items() if not torch.equal(value, evaluated[name])}
+        checkpoint[TRAINED_WEIGHTS] = {**evaluated, **changed}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the evaluation weights in the model."""
         if self._optimizers:
             self._to_evaluation()
-        self._optimizers, self._kept = [], None
+            self._kept = None
+        self._leave()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the training weights in the model, also where a validation was broken off."""
+        if self._kept is not None:
+            self._to_training()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._optimizers = []
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -177,9 +186,12 @@ class OptimizerModes(Callback):
             return
         self._to_evaluation()
         assert self._kept is not None
+        copies = {
+            parameter: parameter.detach().clone() for parameter in self._kept
+        }  # once, also of a tied weight
         for name, parameter in module.named_parameters(remove_duplicate=False):
-            if parameter in self._kept:
-                state_dict[f"{prefix}{name}"] = parameter.detach().clone()
+            if parameter in copies:
+                state_dict[f"{prefix}{name}"] = copies[parameter]
         self._to_training()
 
 

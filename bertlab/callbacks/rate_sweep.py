@@ -11,8 +11,8 @@ from torch import Tensor
 from bertlab.callbacks.strategy import Strategy
 from bertlab.schedules.range_test import RangeTest
 
-#: What a strategy may touch that would bend the curve: rates, what is trained, weights; and files of no use here.
-DISTURBING = {"lr", "trainable", "weights", "checkpoints"}
+#: What a strategy may touch that would bend the curve: rates, which blocks are trained; and what is of no use here.
+DISTURBING = {"lr", "trainable", "average", "checkpoints"}
 
 
 class RateSweep(Callback):
@@ -37,7 +37,8 @@ class RateSweep(Callback):
     def undisturbed(callbacks: Sequence[Any]) -> tuple[list[Any], list[str]]:
         """Which of the callbacks of a training can stay in the sweep, and the names of the others.
 
-        Strategies stay that only shape the loss (class weights): the loss would be another one without them.
+        Strategies stay that shape the loss (class weights), the gradients, the weights that training starts from, or
+        which parameters of a block are trained: without them the sweep would be that of another training.
         """
         kept = [c for c in callbacks if isinstance(c, Strategy) and not c.touches & DISTURBING]
         return kept, [type(c).__name__ for c in callbacks if not any(c is other for other in kept)]

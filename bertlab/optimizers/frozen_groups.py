@@ -16,6 +16,10 @@ def hold_frozen_groups(optimizer: Optimizer) -> None:
     first updates be up to 1/√(1 - β₂), 32 with β₂ = 0.999, times too long. Held back, the counters of a group are
     those of its parameters.
 
+    Of a group that is trained in part the counters go on: what joins it late is corrected for steps that it has not
+    made, where the optimizer counts by group. That happens to the position embeddings, where a tied decoder trains the
+    word embeddings before the rest of their block.
+
     Args:
         optimizer: whose groups are frozen and thawed as wholes.
     """

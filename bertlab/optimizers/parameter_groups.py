@@ -13,6 +13,10 @@ from bertlab.interfaces import Block
 from bertlab.optimizers.frozen_groups import hold_frozen_groups
 from bertlab.optimizers.fused_matrices import matrices_of
 
+#: Of torch's fused optimizers: they can undo float16's scaling of gradients while they step. Lightning then refuses to
+#: clip gradients, with bfloat16 too, which has no scaling. Without the mark it has the scaling undone before it clips.
+_UNSCALES = "_step_supports_amp_scaling"
+
 
 def parameter_groups(
     blocks: Sequence[Block],
@@ -80,7 +84,7 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
 
     The base rate is the optimizer's own, so any optimizer with rates can be taken; the factor is applied
     after construction because only then is the base rate known. A group that is frozen keeps its counters
-    (`hold_frozen_groups`).
+    (`hold_frozen_groups`). Gradients of fused optimizers can be clipped under mixed precision.
 
     Args:
         make: takes the groups, gives the optimizer; its arguments but the parameters are bound already.
@@ -96,6 +100,8 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
                 f"optimizer takes one with a learning rate `lr`, {type(optimizer).__name__} has none"
             )
         group["lr"] = group["lr"] * group["rate_factor"]
+    if getattr(optimizer, _UNSCALES, False):
+        setattr(optimizer, _UNSCALES, False)
     hold_frozen_groups(optimizer)
     return optimizer
 

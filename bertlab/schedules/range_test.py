@@ -82,10 +82,17 @@ class RangeTest:
     def smoothed(self, losses: Sequence[float]) -> list[float]:
         """The losses without their noise, and without delay.
 
+        A loss that rises above the highest mean before the lowest by more than the fall counts as if it rose by no
+        more: a last one of a million would otherwise be smeared over the fall.
+
         Args:
             losses: finite, one a step.
         """
-        forwards = exponential_mean(losses, self.smoothing)
+        trailing = exponential_mean(losses, self.smoothing)
+        lowest = min(range(len(trailing)), key=trailing.__getitem__, default=0)
+        top = max(trailing[: lowest + 1], default=0.0)
+        most = 2 * top - trailing[lowest] if lowest else math.inf
+        forwards = exponential_mean([min(loss, most) for loss in losses], self.smoothing)
         return exponential_mean(forwards[::-1], self.smoothing)[::-1]
 
     def suggestions(self, losses: Sequence[float]) -> Suggestions | None:
@@ -108,6 +115,8 @@ class RangeTest:
             return None
         # The logarithm of the rate grows by the same amount with each step.
         steepest = min(inside, key=lambda step: curve[step + 1] - curve[step - 1])
+        if curve[steepest + 1] >= curve[steepest - 1]:
+            return None
         return Suggestions(_two_digits(self.rate(steepest)), _two_digits(self.rate(lowest) / 10), lowest)
 
 

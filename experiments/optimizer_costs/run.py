@@ -42,7 +42,7 @@ def maker(fragment: Path) -> Callable[[Any], torch.optim.Optimizer]:
         """Take an optimizer."""
 
     parser = ArgumentParser()
-    parser.add_function_arguments(task)
+    parser.add_function_arguments(task, sub_configs=True)
     return parser.instantiate(parser.parse_args(["--optimizer", str(fragment)])).optimizer
 
 

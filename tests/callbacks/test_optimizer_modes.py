@@ -12,9 +12,12 @@ from lightning.pytorch import Callback, Trainer
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import nn
 
+from bertlab.callbacks.exponential_average import ExponentialAverage
 from bertlab.callbacks.lr_restarts import LrRestarts
-from bertlab.callbacks.optimizer_modes import TRAINING_WEIGHTS, OptimizerModes
+from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
+from bertlab.callbacks.strategy import Strategy
+from bertlab.interfaces import TRAINED_WEIGHTS
 from bertlab.losses.reduction import weighted_mean
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
 from bertlab.schedules.constant import Constant
@@ -94,9 +97,8 @@ def test_is_the_loop_of_the_package(tmp_path: Path) -> None:
     training, evaluation = by_hand(6)
     saved = load(tmp_path / "train.ckpt")
     assert_equal(dict(saved["state_dict"]), dict(evaluation), "weights")
-    changed = {name: value for name, value in training.items() if not torch.equal(value, evaluation[name])}
-    assert len(changed) == len(list(task.parameters()))
-    assert_equal(saved[TRAINING_WEIGHTS], changed)
+    assert not any(torch.equal(training[name], evaluation[name]) for name, _ in task.named_parameters())
+    assert_equal(dict(saved[TRAINED_WEIGHTS]), dict(training), "training weights")
     x, y = step_data(10_000)
     twin = FreeTask()
     twin.load_state_dict(evaluation)
@@ -110,7 +112,7 @@ def test_every_checkpoint_holds_the_evaluation_weights(tmp_path: Path) -> None:
     for name in ("weights", "validation", "validation_weights"):
         assert_equal(load(tmp_path / f"{name}.ckpt")["state_dict"], whole["state_dict"], name)
     within = load(tmp_path / "validation.ckpt")
-    assert_equal(within[TRAINING_WEIGHTS], whole[TRAINING_WEIGHTS])
+    assert_equal(within[TRAINED_WEIGHTS], whole[TRAINED_WEIGHTS])
     assert_equal(within["optimizer_states"], whole["optimizer_states"])
     assert all(group["train_mode"] for group in whole["optimizer_states"][0]["param_groups"])
 
@@ -146,7 +148,7 @@ def test_optimizers_without_modes_are_left_alone(tmp_path: Path) -> None:
     task, _ = fit([], tmp_path, callbacks=(OptimizerModes(), Saves(tmp_path, 6)), epochs=2)
     alone, _ = fit([], tmp_path, epochs=2)
     assert_equal(dict(task.state_dict()), dict(alone.state_dict()))
-    assert TRAINING_WEIGHTS not in load(tmp_path / "train.ckpt")
+    assert TRAINED_WEIGHTS not in load(tmp_path / "train.ckpt")
 
 
 def test_schedules_beside_it_are_warned_about(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -158,6 +160,31 @@ def test_schedules_beside_it_are_warned_about(tmp_path: Path, recwarn: pytest.Wa
         trained(tmp_path, strategies=(LrRestarts(cycle_epochs=1),), max_steps=1)
 
 
-def test_restoring_weights_beside_it_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"StagedUnfreezing.restore_best .* AdamWScheduleFree"):
-        trained(tmp_path, strategies=(StagedUnfreezing(restore_best="val/loss"),))
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (StagedUnfreezing(restore_best="val/loss"), r"StagedUnfreezing.restore_best .* AdamWScheduleFree"),
+        (ExponentialAverage(), r"ExponentialAverage averages weights, and so does .* AdamWScheduleFree"),
+    ],
+)
+def test_changing_weights_beside_it_is_refused(strategy: Strategy, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained(tmp_path, strategies=(strategy,))
+
+
+class BreaksOff(Callback):
+    """Ends training within its third validation."""
+
+    validations = 0
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.validations += 1
+        if self.validations == 3:
+            raise RuntimeError("broken off")
+
+
+def test_a_broken_validation_leaves_the_training_weights(tmp_path: Path) -> None:
+    task = FreeTask()
+    with pytest.raises(RuntimeError, match="broken off"):
+        trained(tmp_path, task=task, val_check_interval=2, num_sanity_val_steps=0, callbacks=(BreaksOff(),))
+    assert_equal(dict(task.state_dict()), dict(by_hand(6)[0]))

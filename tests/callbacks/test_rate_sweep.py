@@ -9,9 +9,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
+from bertlab.callbacks.bit_fit import BitFit
 from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
+from bertlab.callbacks.exponential_average import ExponentialAverage
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.rate_sweep import RateSweep
+from bertlab.callbacks.reinit_top_layers import ReinitTopLayers
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
 from bertlab.schedules.range_test import RangeTest
@@ -44,9 +47,9 @@ def test_all_groups_are_scaled_by_one_factor(accumulate: int, tmp_path: Path) ->
     assert sweep.losses == pytest.approx([sum(step) / accumulate for step in micro])
 
 
-def test_what_only_shapes_the_loss_stays() -> None:
-    weighted = CostWeightedLoss()
-    callbacks = [StagedUnfreezing(), weighted, LrRestarts(cycle_steps=3), EarlyStopping("val/loss")]
-    kept, left_out = RateSweep.undisturbed(callbacks)
-    assert kept == [weighted]
-    assert left_out == ["StagedUnfreezing", "LrRestarts", "EarlyStopping"]
+def test_what_does_not_bend_the_curve_stays() -> None:
+    staying = [CostWeightedLoss(), ReinitTopLayers(), BitFit()]
+    leaving = [StagedUnfreezing(), LrRestarts(cycle_steps=3), ExponentialAverage(), EarlyStopping("val/loss")]
+    kept, left_out = RateSweep.undisturbed([*leaving[:2], *staying, *leaving[2:]])
+    assert kept == staying
+    assert left_out == ["StagedUnfreezing", "LrRestarts", "ExponentialAverage", "EarlyStopping"]

@@ -31,7 +31,7 @@ def parser() -> ArgumentParser:
         """Take an optimizer."""
 
     made = ArgumentParser(exit_on_error=False)
-    made.add_function_arguments(task)
+    made.add_function_arguments(task, sub_configs=True)
     return made
 
 
@@ -49,7 +49,7 @@ def rate(path: Path) -> float:
 class OptimizedTask(TinyTask):
     """The tiny task under an optimizer of configs/optimizers, with layer decay."""
 
-    def __init__(self, path: Path, faster: float = 30.0, **arguments: Any) -> None:
+    def __init__(self, path: Path, faster: float = 200.0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.path, self.faster = path, faster
 

@@ -66,6 +66,8 @@ def test_what_is_not_finite_does_not_count() -> None:
 def test_a_loss_that_only_rises_suggests_nothing() -> None:
     test = RangeTest()
     assert test.suggestions([1 + 0.01 * step for step in range(100)]) is None
+    # A dip of one step, smaller than the rise after it, is no fall.
+    assert RangeTest(smoothing=0.0).suggestions([1.0, 0.99, *(1.1 + step for step in range(98))]) is None
 
 
 def test_diverges_when_the_mean_has_left_its_lowest_far_behind() -> None:
