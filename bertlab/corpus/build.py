@@ -16,7 +16,7 @@ import filelock
 
 from bertlab.corpus.atomic_files import write_json
 from bertlab.corpus.build_progress import BuildProgress
-from bertlab.corpus.duplicate_search import DuplicateSearch
+from bertlab.corpus.duplicate_search import DuplicateSearch, Numbers
 from bertlab.corpus.executors import BuildError, Executor, Local
 from bertlab.corpus.raw_shards import raw_path, write_raw_shards
 from bertlab.corpus.readers import Reader
@@ -164,7 +164,7 @@ class CorpusBuild:
         if lacking:
             raise BuildError(f"{stage.title}: shards {lacking} are not finished. Run the same command again.")
 
-    def _duplicates(self, text: TextStage, shards: int) -> tuple[dict[int, list[int]], Counter[str]]:
+    def _duplicates(self, text: TextStage, shards: int) -> tuple[dict[int, Numbers], Counter[str]]:
         """Of each shard the documents to leave out, and how many there are of each kind."""
         if self.duplicates is None:
             return {}, Counter()
@@ -176,7 +176,7 @@ class CorpusBuild:
         folder: Path,
         text: TextStage,
         shards: int,
-        dropped: dict[int, list[int]],
+        dropped: dict[int, Numbers],
         progress: BuildProgress,
     ) -> None:
         if folder.exists():
@@ -192,7 +192,7 @@ class CorpusBuild:
         part.replace(folder)
 
     def _tokens(
-        self, work: Path, shards: int, dropped: dict[int, list[int]], progress: BuildProgress
+        self, work: Path, shards: int, dropped: dict[int, Numbers], progress: BuildProgress
     ) -> TokenStage:
         tokenizer = _tokenizer(work)
         size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())

@@ -14,6 +14,8 @@ from bertlab.corpus.executors import BuildError, Executor
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.stage_run import StageRun
 
+KILLED = "A worker process of datatrove was killed. What is finished is kept: run the same command again."
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatatroveExecutor(Executor):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bertlab.corpus.datatrove_executor import DatatroveExecutor
+from bertlab.corpus.datatrove_executor import KILLED, DatatroveExecutor
 from bertlab.corpus.executors import BuildError, cores
 from bertlab.corpus.stage_run import StageRun
 
@@ -47,10 +47,8 @@ class DatatroveLocal(DatatroveExecutor):
         multiprocess.util.register_after_fork(executor, lambda _: end_with_parent())
 
         def look_closer() -> None:
-            if look() and run.lost(_is_alive):
-                raise BuildError(
-                    "A worker process of datatrove was killed. What is finished is kept: run the same command again."
-                )
+            if look() and (run.has_orphans() or run.lost(_is_alive)):
+                raise BuildError(KILLED)
 
         self.beside(executor.run, run, look_closer)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,19 @@ class StageStep(PipelineStep):
         stage, shards = run.work()
         run.start(rank, os.getpid())
         try:
-            self._do(stage, [shard for shard in shards[rank::world_size] if not stage.is_finished(shard)])
+            missing = [shard for shard in shards[rank::world_size] if not stage.is_finished(shard)]
+            self._do(stage, missing, partial(run.orphan, rank))
         except Exception as error:
             run.fail(rank, error)
             raise
         return data
 
-    def _do(self, stage: Stage, shards: list[int]) -> None:
+    def _do(self, stage: Stage, shards: list[int], orphaned: Callable[[], object]) -> None:
         if not shards:
             return
+        workers = min(self.processes, len(shards))
         try:
-            run_pool(stage, shards, min(self.processes, len(shards)), lambda: self.stat_update("shards"))
+            run_pool(stage, shards, workers, lambda: self.stat_update("shards"), orphaned)
         except BrokenProcessPool as error:
             raise BuildError(
                 "a process that worked on a shard was killed, perhaps for want of memory: fewer executor.cpus_per_task "
@@ -105,7 +108,10 @@ class JobNumbers:
 
 
 def end_with_parent() -> None:
-    """Processes of datatrove's do not notice that the one that made them was killed: this one ends itself."""
+    """Processes of datatrove's do not notice that the one that made them was killed: this one ends itself.
+
+    And those that it has made, first: they would take it for killed.
+    """
     _watch_parent(os.getpid())
 
 
@@ -116,6 +122,8 @@ def _watch_parent(_: int) -> None:
 
         def wait() -> None:
             parent.join()
+            for child in multiprocessing.active_children():
+                child.kill()
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bertlab.corpus.datatrove_executor import DatatroveExecutor
+from bertlab.corpus.datatrove_executor import KILLED, DatatroveExecutor
 from bertlab.corpus.executors import BuildError, cores
 from bertlab.corpus.stage_run import STAGE, StageRun
 
@@ -70,7 +70,13 @@ class DatatroveRay(DatatroveExecutor):
                 cpus_per_task=self.cpus_per_task,
                 mem_per_cpu_gb=self.mem_per_cpu_gb,
             )
-            self.beside(executor.run, run, look)
+
+            def look_closer() -> None:
+                # datatrove notices an actor that is killed, and tries again, but not the process below it.
+                if look() and run.has_orphans():
+                    raise BuildError(KILLED)
+
+            self.beside(executor.run, run, look_closer)
 
     def silence(self) -> str:
         """As `DatatroveExecutor.silence`."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+#: Of documents of a shard; each process that works on shards holds those of all duplicates, 4 bytes each.
+Numbers = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class DuplicateSearch:
         sign = TextSignature(self.ngram, self._permutations)
         return b"".join(sign(text) for text in texts)
 
-    def drop(self, shards: Iterable[bytes], folder: Path) -> tuple[dict[int, list[int]], Counter[str]]:
+    def drop(self, shards: Iterable[bytes], folder: Path) -> tuple[dict[int, Numbers], Counter[str]]:
         """Find the duplicates.
 
         Args:
@@ -62,10 +69,10 @@ class DuplicateSearch:
                     search.add(owners[-1] + number, signatures[number * size : (number + 1) * size])
                 owners.append(owners[-1] + len(signatures) // size)
             found = search.decide()
-        dropped: dict[int, list[int]] = {}
-        shard = 0
-        for document in found.dropped.tolist():
-            while owners[shard + 1] <= document:
-                shard += 1
-            dropped.setdefault(shard, []).append(document - owners[shard])
+        bounds = np.searchsorted(found.dropped, owners).tolist()
+        dropped = {
+            shard: (found.dropped[start:stop] - owners[shard]).astype(np.uint32)
+            for shard, (start, stop) in enumerate(pairwise(bounds))
+            if stop > start
+        }
         return dropped, Counter(exact=found.exact, near=found.near)

@@ -54,7 +54,7 @@ class Deduplicator:
     none before it is like, rather than all with all, so a page printed 100,000 times costs 100,000 comparisons.
 
     Memory does not grow with the text: signatures lie in a temporary file in `folder`, deleted by `close`, and
-    bands are looked at one after another. What grows is 16 bytes a document, and about 30 more while it is decided.
+    bands are looked at one after another. What grows is 8 bytes a document, and about 50 more while it is decided.
 
     Args:
         ngram: words of an n-gram, at least 1; a text of fewer words is one n-gram.
@@ -125,16 +125,15 @@ class Deduplicator:
 
     def decide(self) -> Duplicates:
         """Which of the documents added so far are dropped."""
-        rows = np.arange(len(self._indices), dtype=np.int64)
-        first = rows.copy()
+        first = np.arange(len(self._indices), dtype=np.int64)
         for group in _equal(self._signatures.columns(0, EXACT_BYTES)):
             first[group] = group[0]
-        copies = first != rows
+        copies = first != np.arange(len(first))
         if self.threshold is not None:
             self._join_alike(first, copies)
-        while (further := first[first]).tobytes() != first.tobytes():
+        while not np.array_equal(further := first[first], first):
             first = further
-        dropped = np.flatnonzero(first != rows)
+        dropped = np.flatnonzero(first != np.arange(len(first)))
         indices = np.array(self._indices, dtype=np.int64)
         exact = int(copies.sum())
         return Duplicates(indices[dropped], indices[first[dropped]], exact, len(dropped) - exact)
@@ -183,11 +182,15 @@ def band_rows(threshold: float, permutations: int) -> int:
 def _equal(columns: npt.NDArray[np.uint64]) -> Iterator[Rows]:
     """Groups of two and more rows, ascending, that are equal in all of the (keys, rows) columns."""
     order = np.lexsort(columns)  # stable
-    ordered = columns[:, order]
-    differs = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
-    bounds = np.flatnonzero(np.concatenate(([True], differs, [True])))
-    for at in np.flatnonzero(np.diff(bounds) > 1):
-        yield order[bounds[at] : bounds[at + 1]]
+    alike = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a row, in this order, is equal to the one before it
+    alike[1:-1] = True
+    for column in columns:  # one after another, for the sake of memory
+        ordered = column[order]
+        alike[1:-1] &= ordered[1:] == ordered[:-1]
+        del ordered
+    edges = np.flatnonzero(alike[1:] != alike[:-1])
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        yield order[first : last + 1]
 
 
 def _join(first: Rows, one: int, other: int) -> None:

@@ -91,8 +91,21 @@ class Local(Executor):
             raise BuildError(f"{error}. What is finished is kept: run the same command again.") from error
 
 
-def run_pool(stage: Stage, shards: Sequence[int], workers: int, advance: Callable[[], None]) -> None:
+def run_pool(
+    stage: Stage,
+    shards: Sequence[int],
+    workers: int,
+    advance: Callable[[], None],
+    orphaned: Callable[[], object] | None = None,
+) -> None:
     """As `Executor.run`, in processes of their own.
+
+    Args:
+        stage: the work.
+        shards: numbers of the shards.
+        workers: how many processes.
+        advance: called when a shard is finished.
+        orphaned: called by each of them if the process that runs this is killed, before they end themselves.
 
     Raises:
         BrokenProcessPool: one of them died.
@@ -101,7 +114,7 @@ def run_pool(stage: Stage, shards: Sequence[int], workers: int, advance: Callabl
     # Spawned: a forked child of a process with threads (tokenizers, Arrow) can hang.
     context = multiprocessing.get_context("spawn")
     with _environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"):
-        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stage,))
+        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stage, orphaned))
         waiting: set[Future[None]] = set()
         try:
             for shard in shards:
@@ -125,19 +138,23 @@ def _finish_some(waiting: set[Future[None]], advance: Callable[[], None]) -> set
 _stage: Stage | None = None  # of this worker process
 
 
-def _start_worker(stage: Stage) -> None:
+def _start_worker(stage: Stage, orphaned: Callable[[], object] | None) -> None:
     global _stage  # noqa: PLW0603  a process works on one stage
     _stage = stage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(orphaned: Callable[[], object] | None) -> None:
     """A parent that was killed (-9) cannot end its workers: they end themselves."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        try:
+            if orphaned is not None:
+                orphaned()
+        finally:
+            os._exit(1)
 
 
 def _work(shard: int) -> None:

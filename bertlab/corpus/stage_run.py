@@ -33,7 +33,7 @@ class StageRun:
         before = cls.of(stage)
         number = 1 + max((int(run.folder.name.rpartition("-")[2]) for run in before), default=-1)
         run = cls(_parent(stage) / f"{stage.folder.name}-{number}")
-        for name in ("failures", "workers"):
+        for name in ("failures", "orphans", "workers"):
             (run.folder / name).mkdir(parents=True)
         write_whole(run.folder / STAGE, pickle.dumps((stage, list(shards))))
         return run
@@ -67,8 +67,18 @@ class StageRun:
         return [f"on {failure['host']}: {failure['error']}" for failure in found]
 
     def start(self, task: int, process: int) -> None:
-        """Write down which process of its machine works on a task."""
+        """Write down which process of its machine works on a task; what an earlier one said of it is no more true."""
+        self._failure(task).unlink(missing_ok=True)
         write_json(self.folder / "workers" / f"{task:05d}.json", process)
+
+    def orphan(self, task: int) -> None:
+        """Write down, for the build, that the process of a task was killed, which datatrove may not notice."""
+        self.fail(task, BuildError("the process of the task was killed, perhaps for want of memory"))
+        (self.folder / "orphans" / f"{task:05d}").touch()
+
+    def has_orphans(self) -> bool:
+        """Whether the process of a task was killed, as those say that worked for it."""
+        return any((self.folder / "orphans").iterdir())
 
     def lost(self, is_alive: Callable[[int], bool]) -> bool:
         """Whether a task was begun by a process that is there no more, and neither finished nor failed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertlab.corpus.duplicate_search import Numbers
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.text_stage import read_text_shard
 from bertlab.corpus.text_tokenizer import text_tokenizer
@@ -37,7 +38,7 @@ class TokenStage(Stage):
 
     folder: Path
     text: Path
-    dropped: dict[int, list[int]]
+    dropped: dict[int, Numbers]
     tokenizer: Path
     vocabulary_size: int
     dtype: str
@@ -51,7 +52,7 @@ class TokenStage(Stage):
 
     def work(self, shard: int, folder: Path) -> tuple[dict[str, Any], list[Path]]:
         """As `Stage.work`."""
-        left_out = set(self.dropped.get(shard, ()))
+        left_out = set(map(int, self.dropped.get(shard, ())))
         documents = [
             sentences
             for number, sentences in enumerate(read_text_shard(self.text, shard))

@@ -63,10 +63,10 @@ def speed(study: dict[str, Any]) -> Runs:
 
 def memory(study: dict[str, Any]) -> Runs:
     """Every step, with workers, by the size of the text."""
-    workers = study["memory"]["workers"]
-    for size in study["memory"]["megabytes"]:
-        known_by = {"part": "memory", "seed": 0, "megabytes": size, "system": f"{workers} workers"}
-        yield known_by, partial(build, study, size, 0, workers, [])
+    for workers in study["memory"]["workers"]:
+        for size in study["memory"]["megabytes"]:
+            known_by = {"part": "memory", "seed": 0, "megabytes": size, "system": f"workers: {workers}"}
+            yield known_by, partial(build, study, size, 0, workers, [])
 
 
 def build(study: dict[str, Any], size: int, seed: int, workers: int, flags: list[str]) -> dict[str, Any]:
@@ -74,7 +74,8 @@ def build(study: dict[str, Any], size: int, seed: int, workers: int, flags: list
     path = text_file(WORK, size, study["left_out"], seed)
     reader = {"class_path": "bertlab.corpus.readers.JsonLines", "init_args": {"path": str(path)}}
     store = WORK / "store"
-    shutil.rmtree(store, ignore_errors=True)
+    for old in (store, WORK / ".store.part"):  # of a study that was stopped: a build would go on with it
+        shutil.rmtree(old, ignore_errors=True)
     took = WORK / "took.json"
     command = [
         PYTHON,

@@ -52,7 +52,8 @@ def error(capsys: pytest.CaptureFixture[str], config: Path, *flags: str) -> str:
 def joined(config: Path, *flags: str) -> str:
     """`bertlab corpus` in a process of its own, with no Ray before and none after it; returns what went to stderr."""
     script = (
-        "import sys, ray; from bertlab.cli import main; main(sys.argv[1:]); assert not ray.is_initialized()"
+        "import sys; from bertlab.cli import main; main(sys.argv[1:]); ray = sys.modules.get('ray'); "
+        "assert ray is None or not ray.is_initialized()"
     )
     command = [sys.executable, "-c", script, "corpus", "--config", str(config), *flags]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
@@ -148,14 +149,25 @@ def alive(session: int) -> list[int]:
     return found
 
 
-def test_a_pool_of_datatrove_that_loses_a_process_is_no_endless_wait(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@on_each
+def test_a_process_of_datatrove_that_is_killed_is_no_endless_wait(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = google_text(40)
     (tmp_path / "text.txt").write_text(text)
+    config = write_config(tmp_path, **watched(tmp_path, "orphan"))
+    corpus(config, "--output", str(tmp_path / "whole"))
     (tmp_path / "trouble").write_text(first_words(text)[30])
-    message = error(capsys, write_config(tmp_path, **watched(tmp_path, "orphan")), *flags_of("datatrove"))
-    assert "A worker process of datatrove was killed. What is finished is kept" in message
+    flags = ["--output", str(tmp_path / "failed"), *flags_of(kind)]
+    message = error(capsys, config, *flags)
+    if kind == "slurm":
+        assert "the process of the task was killed, perhaps for want of memory" in message
+    else:
+        assert "A worker process of datatrove was killed." in message
+    assert "What is finished is kept: run the same command again" in message
+    (tmp_path / "trouble").unlink()
+    corpus(config, *flags)
+    assert content(tmp_path / "failed") == content(tmp_path / "whole")
 
 
 def test_a_build_may_go_on_with_another_executor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
