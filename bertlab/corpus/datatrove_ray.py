@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -87,8 +88,7 @@ class DatatroveRay(DatatroveExecutor):
 
     @contextlib.contextmanager
     def _connected(self) -> Generator[None]:
-        import ray
-
+        ray = _ray()
         if ray.is_initialized():
             yield
             return
@@ -119,8 +119,7 @@ class DatatroveRay(DatatroveExecutor):
 
     def _check_nodes(self, folder: Path) -> int:
         """Each node that could do a task sees the folder; returns their CPUs together."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        ray, scheduling = _ray(), import_module("ray.util.scheduling_strategies")
 
         wanted = {"CPU": self.cpus_per_task, "memory": self.mem_per_cpu_gb * self.cpus_per_task * GIB}
         nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
@@ -138,7 +137,8 @@ class DatatroveRay(DatatroveExecutor):
         remote: Any = ray.remote(_look_for)
         asked = {
             node["NodeManagerHostname"]: remote.options(
-                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                num_cpus=0,
+                scheduling_strategy=scheduling.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             ).remote(str(folder / STAGE))
             for node in able
         }
@@ -153,6 +153,11 @@ class DatatroveRay(DatatroveExecutor):
             if said:
                 raise BuildError(said)
         return int(sum(node["Resources"]["CPU"] for node in able))
+
+
+def _ray() -> Any:
+    """Ray, which is an extra: it is imported where it is used, and not known to the type checker."""
+    return import_module("ray")
 
 
 def _knock(address: str) -> None:

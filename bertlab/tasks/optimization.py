@@ -33,10 +33,6 @@ def optimization(
     assert isinstance(task, HasBlocks)
     groups = parameter_groups(task.blocks(), weight_decay, layer_decay, task)
     built = build_optimizer(optimizer, groups)
-    if hasattr(built, "_step_supports_amp_scaling"):
-        # A fused optimizer can take back the scaling of 16-mixed within its step: then neither clipping nor strategies
-        # would see the gradients as they are, and Lightning refuses to clip them, with bf16-mixed too.
-        vars(built)["_step_supports_amp_scaling"] = False
     if isinstance(schedule, Schedule):
         steps = total_steps(task.trainer)
         # Lightning counts on after the last step, hence the limit.
