@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -145,11 +145,12 @@ class OptimizerModes(Callback):
             self._hook.remove()
             self._hook = None
 
-    def _to_evaluation(self) -> None:
+    def _to_evaluation(self) -> dict[nn.Parameter, Tensor]:
+        """Switch to the evaluation weights; returns those of training, which are kept too."""
         # Outside of inference mode, in which Lightning validates: what is kept is used in training again.
         with torch.inference_mode(False), torch.no_grad():
             # A parameter without state has not been trained and is the same in both modes.
-            self._kept = {
+            kept: dict[nn.Parameter, Tensor] = {
                 parameter: parameter.detach().clone()
                 for optimizer in self._optimizers
                 for group in optimizer.param_groups
@@ -158,6 +159,8 @@ class OptimizerModes(Callback):
             }
             for optimizer in self._optimizers:
                 optimizer.eval()
+        self._kept = kept
+        return kept
 
     def _to_training(self) -> None:
         assert self._kept is not None
@@ -169,7 +172,7 @@ class OptimizerModes(Callback):
         self._kept = None
 
     @contextmanager
-    def _training(self) -> Iterator[None]:
+    def _training(self) -> Generator[None]:
         """Training mode for a while, also within a validation."""
         evaluating = self._kept is not None
         if evaluating:
@@ -184,11 +187,8 @@ class OptimizerModes(Callback):
         """A hook of `state_dict`: the evaluation weights, in copies, since the weights change back."""
         if self._kept is not None:
             return
-        self._to_evaluation()
-        assert self._kept is not None
-        copies = {
-            parameter: parameter.detach().clone() for parameter in self._kept
-        }  # once, also of a tied weight
+        # Once, also of a tied weight.
+        copies = {parameter: parameter.detach().clone() for parameter in self._to_evaluation()}
         for name, parameter in module.named_parameters(remove_duplicate=False):
             if parameter in copies:
                 state_dict[f"{prefix}{name}"] = copies[parameter]

@@ -82,7 +82,7 @@ class Lamb(Optimizer):
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
-        updates = torch._foreach_div(second, [1 - beta2 ** state["step"] for state in states])
+        updates = list(torch._foreach_div(second, [1 - beta2 ** state["step"] for state in states]))
         torch._foreach_sqrt_(updates)
         torch._foreach_add_(updates, group["eps"])
         torch._foreach_mul_(updates, [1 - beta1 ** state["step"] for state in states])
