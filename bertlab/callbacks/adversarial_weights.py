@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from lightning.pytorch import Trainer
@@ -66,6 +67,10 @@ class AdversarialWeights(Strategy):
                 "use bf16-mixed"
             )
 
+    def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter]:
+        """The matrices."""
+        return [parameter for block in blocks for parameter in block.parameters() if parameter.dim() > 1]
+
     def apply(self, run: Run) -> None:
         """Nothing before the start; then the loss at the moved weights."""
         if run.stage > 0 or not self.start_fraction:
@@ -73,6 +78,8 @@ class AdversarialWeights(Strategy):
 
     def _loss(self, training: TrainingPass) -> Tensor:
         matrices = [parameter for parameter in training.parameters if parameter.dim() > 1]
+        if not matrices:
+            return training.loss()
         gradients = gradients_of(training.loss(), matrices)
         slopes = {id(matrix): slope for matrix, slope in zip(matrices, gradients, strict=True)}
 

@@ -16,7 +16,7 @@ from bertlab.losses.with_gradients import gradients_of, with_gradients
 class FastGradient(Strategy):
     """Adversarial training by the fast gradient method: L(s) + λ·L(s + ε·g/‖g‖), with s the word vectors of a text.
 
-    Miyato et al. 2017, arXiv:1605.07725, eq. 4 to 6, with λ = 1. g is the gradient by all word vectors of one
+    Miyato et al. 2017, arXiv:1605.07725, section 3, with λ = 1. g is the gradient by all word vectors of one
     sequence, ‖g‖ its norm over all of them, so a text is moved alike in whatever batch it stands. No gradient flows
     through the perturbation. Deviation: the paper normalises the word vectors to mean 0 and variance 1 over the
     vocabulary, so that they cannot grow away from ε; here they are the encoder's own, which a normalisation follows.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from torch import Tensor
 
 from bertlab.callbacks.adversarial_weights import AdversarialWeights
+from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.interfaces import TextBatch
+from tests.bits import assert_equal
 from tests.callbacks.plain_bert import PlainBert, compare
 from tests.callbacks.test_sharpness_aware import at_the_neighbour
 from tests.callbacks.tiny import Timeline, fit
@@ -47,6 +49,22 @@ def test_it_begins_when_it_is_told(tmp_path: Path) -> None:
     assert late.losses[3] > plain.losses[3]
     assert whole.losses[0] > plain.losses[0]
     assert (3, "AdversarialWeights", "stage", {"stage": 1, "ends_at_step": 6}) in timeline.events
+
+
+class Vectors(Strategy):
+    """Trains no matrix."""
+
+    touches: ClassVar[set[str]] = {"parameters"}
+
+    def apply(self, run: Run) -> None:
+        run.train_parameters(p for block in run.all_blocks for p in block.parameters() if p.dim() == 1)
+
+
+def test_where_no_matrix_is_trained_it_says_so_and_trains_as_without_it(tmp_path: Path) -> None:
+    plain, _ = fit([Vectors()], tmp_path, epochs=1)
+    with pytest.warns(UserWarning, match="AdversarialWeights would do nothing.*frozen from start to end"):
+        found, _ = fit([Vectors(), AdversarialWeights()], tmp_path, epochs=1)
+    assert_equal(dict(found.state_dict()), dict(plain.state_dict()))
 
 
 @pytest.mark.parametrize(

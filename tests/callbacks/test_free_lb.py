@@ -24,7 +24,7 @@ def first_noise(batch: TextBatch, real: Tensor, width: int, step: int, part: int
     drawn.uniform_(-magnitude, magnitude, generator=torch.Generator().manual_seed(seed))
     noise = torch.zeros(*real.shape, width, dtype=torch.float64)
     noise[real] = drawn
-    return noise / (batch.lengths * width).sqrt()[:, None, None]
+    return noise / (batch.lengths * width).double().sqrt()[:, None, None]
 
 
 def free_lb(k: int, alpha: float, epsilon: float, magnitude: float) -> Any:
@@ -34,9 +34,9 @@ def free_lb(k: int, alpha: float, epsilon: float, magnitude: float) -> Any:
         total = [torch.zeros_like(p) for p in model.parameters()]
         for _ in range(k):
             delta = delta.detach().requires_grad_()
-            losses = model.losses(batch, delta)
-            slope, *found = torch.autograd.grad(losses.mean(), [delta, *model.parameters()])
-            total = [sum_ + each / k for sum_, each in zip(total, found, strict=True)]
+            loss = model.losses(batch, delta).mean() / k
+            slope, *found = torch.autograd.grad(loss, [delta, *model.parameters()])
+            total = [sum_ + each for sum_, each in zip(total, found, strict=True)]
             slope = slope * real[:, :, None]
             moved = [d + alpha * g / g.norm() for d, g in zip(delta.detach(), slope, strict=True)]
             delta = torch.stack([d if d.norm() <= epsilon else d * epsilon / d.norm() for d in moved])
