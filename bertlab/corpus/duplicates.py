@@ -182,7 +182,9 @@ def band_rows(threshold: float, permutations: int) -> int:
 def _equal(columns: npt.NDArray[np.uint64]) -> Iterator[Rows]:
     """Groups of two and more rows, ascending, that are equal in all of the (keys, rows) columns."""
     order = np.lexsort(columns)  # stable
-    alike = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a row, in this order, is equal to the one before it
+    alike = np.zeros(
+        len(order) + 1, dtype=np.bool_
+    )  # whether a row, in this order, is equal to the one before it
     alike[1:-1] = True
     for column in columns:  # one after another, for the sake of memory
         ordered = column[order]
