@@ -138,15 +138,21 @@ def report(output: Path) -> None:
         a_minute = [60 * size / median_of(some, column) for column in ("seconds", "cpu_seconds")]
         peak = "" if system == TOKENIZER else f"{median_of(some, 'peak_mib'):.0f}"
         speeds.append([system, f"{size:g}", *(f"{value:.1f}" for value in a_minute), peak])
-    head = ["text, MB", "documents", "tokens, M", "parent, MiB", "largest worker, MiB", "all together, MiB"]
-    peaks = [head]
+    head = ["every step", "text, MB", "documents", "tokens, M", "CPU minutes", "MB a CPU minute"]
+    peaks = [[*head, "peak of the command, MiB", "of the largest worker", "of all together"]]
     for row in tables["memory"]:
         memories = [f"{row[f'{name}_mib']:.0f}" for name in ("parent", "worker", "together")]
         counts = [f"{row['documents']:,} of {row['read']:,}", f"{row['tokens'] / 1e6:.1f}"]
-        peaks.append([f"{row['megabytes']:g}", *counts, *memories])
-    parts = [markdown_table(table) for table in (speeds, peaks) if len(table) > 1]
+        minutes = row["cpu_seconds"] / 60
+        times = [f"{minutes:.1f}", f"{row['megabytes'] / minutes:.1f}"]
+        peaks.append([row["system"], f"{row['megabytes']:g}", *counts, *times, *memories])
     seeds = len({row["seed"] for row in tables["speed"]})
-    text = "\n\n".join([measured_on(output), f"Speed: medians of {seeds} seed(s).", *parts])
+    parts = [measured_on(output)]
+    if seeds:
+        parts += [f"Speed: medians of {seeds} seed(s).", markdown_table(speeds)]
+    if tables["memory"]:
+        parts += ["Memory: one build each.", markdown_table(peaks)]
+    text = "\n\n".join(parts)
     print(text)
     write_results(output, text)
 
