@@ -84,18 +84,18 @@ def test_without_checkpoints_the_average_in_memory_is_tested(config: str) -> Non
     assert (alone / "metrics.csv").read_text() == (kept / "metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("where", ["validation_batch_end", "validation_end", "train_batch_end"])
-def test_killed_and_resumed_is_never_killed(where: str, config: str) -> None:
+def test_killed_and_resumed_is_never_killed(config: str) -> None:
     flags = ("--trainer.val_check_interval=5",)
     whole = fit(config, "whole", *flags)
-    kill = ("--trainer.callbacks+=small.KillAt", "--trainer.callbacks.step=20")
-    with pytest.raises(Killed):
-        fit(config, "killed", *flags, *kill, f"--trainer.callbacks.where={where}")
-    run = fit(config, "killed", *flags, "--ckpt_path", "last")
-    for name in ("metrics.csv", "timeline.jsonl"):
-        assert (run / name).read_text() == (whole / name).read_text()
-    assert_equal(read(run / "checkpoints/last.ckpt"), read(whole / "checkpoints/last.ckpt"))
-    assert results(run) == results(whole)
+    kill = (*flags, "--trainer.callbacks+=small.KillAt", "--trainer.callbacks.step=20")
+    for where in ("validation_batch_end", "validation_end", "train_batch_end"):
+        with pytest.raises(Killed):
+            fit(config, where, *kill, f"--trainer.callbacks.where={where}")
+        run = fit(config, where, *flags, "--ckpt_path", "last")
+        for name in ("metrics.csv", "timeline.jsonl"):
+            assert (run / name).read_text() == (whole / name).read_text(), where
+        assert_equal(read(run / "checkpoints/last.ckpt"), read(whole / "checkpoints/last.ckpt"), where)
+        assert results(run) == results(whole)
 
 
 def test_a_resume_without_the_strategy_goes_on_from_the_trained_weights(config: str) -> None:
@@ -130,24 +130,15 @@ def test_average_of_cycles(in_tmp: Path, config: str, capsys: pytest.CaptureFixt
     assert (run / "checkpoints/average.ckpt").stat().st_size < cycles[0].stat().st_size / 2
     # It is tested in the run that it came from, and exported.
     before = results(run)
-    main(["test", "--config", config, "--ckpt_path", "runs/run/0/checkpoints/average.ckpt"])
+    common = ["--config", config, "--ckpt_path", "runs/run/0/checkpoints/average.ckpt"]
+    main(["test", *common])
     assert results(run) != before
-    main(
-        [
-            "export",
-            "--config",
-            config,
-            "--ckpt_path",
-            "runs/run/0/checkpoints/average.ckpt",
-            "--output",
-            "out",
-        ]
-    )
+    main(["export", *common, "--output", "out"])
     name = "encoder.layer.1.output.dense.weight"
     exported = load_file(in_tmp / "out/model.safetensors")[f"bert.{name}"]
     assert torch.equal(exported, made["state_dict"][f"encoder.model.{name}"])
     # Training does not go on from it.
-    message = refused(capsys, "fit", "--config", config, "--ckpt_path", "runs/run/0/checkpoints/average.ckpt")
+    message = refused(capsys, "fit", *common)
     assert "average.ckpt: the checkpoint holds weights alone, from which training cannot go on" in message
     assert "average.ckpt is there already" in refused(capsys, "average", *cycles)
 

@@ -65,8 +65,8 @@ def _card(label: str, value: str) -> str:
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def cells(kind: str, values: Sequence[str]) -> str:
-        numbers = ['class="number"' if column in RIGHT else "" for column in header]
-        return "".join(f"<{kind} {of}>{escape(v)}</{kind}>" for of, v in zip(numbers, values, strict=True))
+        numbers = [' class="number"' if column in RIGHT else "" for column in header]
+        return "".join(f"<{kind}{of}>{escape(v)}</{kind}>" for of, v in zip(numbers, values, strict=True))
 
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<h2>{escape(title)}</h2><div class="wide"><table><tr>{cells("th", header)}</tr>{lines}</table></div>'

@@ -115,7 +115,7 @@ class _View:
         self._hatch(axes, -0.5, len(self.plan.blocks) - 0.5)
         axes.set_yticks(range(len(self.plan.blocks)), self.plan.blocks)
         axes.set_ylim(-0.6, len(self.plan.blocks) - 0.4)
-        self._title(axes, "what is trained")
+        self._title(axes, "what is trained (above: epochs)")
         bar = axes.figure.colorbar(ScalarMappable(norm, RATES), ax=axes, pad=0.008, aspect=25, fraction=0.04)
         bar.ax.minorticks_off()
         middle = float(np.sqrt(lowest * highest))
@@ -224,7 +224,6 @@ class _View:
         above = first.secondary_xaxis("top", functions=(into, back))
         above.xaxis.set_major_locator(MaxNLocator(10, integer=self.plan.epochs >= 3))
         above.tick_params(labelsize=7, length=2, colors=QUIET)
-        above.set_xlabel("epoch", fontsize=8, color=QUIET)
         above.spines["top"].set_visible(False)
         if 0 < len(self.plan.validations) <= 300:
             ones = [1.0] * len(self.plan.validations)

@@ -30,6 +30,19 @@ class Watch(Callback):
         self.validated[trainer.global_step] = weights(pl_module)
 
 
+class Save(Callback):
+    """A checkpoint before each step, and one in the middle of each validation."""
+
+    def __init__(self, root: Path, weights_only: bool = False) -> None:
+        self.root, self.weights_only = root, weights_only
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        trainer.save_checkpoint(self.root / f"before-{trainer.global_step}.ckpt", self.weights_only)
+
+    def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        trainer.save_checkpoint(self.root / f"inside-{trainer.global_step}.ckpt", self.weights_only)
+
+
 def plain(root: Path, **arguments: Any) -> tuple[TinyTask, Watch]:
     """A fit without strategies: the trained weights of each of its steps, its end included."""
     watch = Watch()

@@ -11,7 +11,7 @@ from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.stochastic_average import StochasticAverage
 from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
-from tests.callbacks.averaging import Watch, plain, weights
+from tests.callbacks.averaging import Save, Watch, plain, weights
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
 
 
@@ -71,6 +71,30 @@ def test_cycles_that_end_on_a_plateau(tmp_path: Path) -> None:
     assert torch.equal(watch.validated[18]["head.weight"], watch.trained[12]["head.weight"])
     expected = (watch.trained[12]["head.weight"] + watch.trained[24]["head.weight"]) / 2
     torch.testing.assert_close(watch.validated[30]["head.weight"], expected, rtol=0, atol=1e-7)
+
+
+def test_resumes_to_the_bit_where_a_plateau_ends_a_cycle(tmp_path: Path) -> None:
+    def run(*callbacks: Any, **arguments: Any) -> tuple[TinyTask, StochasticAverage]:
+        average = StochasticAverage(at="cycle", start_epoch=0)
+        restarts = LrRestarts(at="plateau", plateau="val/loss", cycle_steps=5)
+        task = TinyTask(validation_losses=[1.0, 1.0, 0.5, 0.6, 0.1])  # plateaus after steps 12 and 24
+        fit(
+            [average, restarts],
+            tmp_path,
+            task=task,
+            callbacks=callbacks,
+            epochs=5,
+            enable_checkpointing=True,
+            **arguments,
+        )
+        return task, average
+
+    whole, average = run(Save(tmp_path))
+    for step in (11, 12, 13, 24, 25):
+        resumed, again = run(ckpt_path=tmp_path / f"before-{step}.ckpt")
+        assert_equal(weights(resumed), weights(whole), f"after {step}")
+        assert_equal(again.trained, average.trained, f"after {step}")
+        assert again.taken == average.taken == 2
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -21,7 +21,7 @@ from bertlab.callbacks.unfreezing_plans import Stage
 from bertlab.callbacks.weight_average import WeightAverage, averaged_tensors
 from bertlab.interfaces import TRAINED_WEIGHTS
 from tests.bits import assert_equal
-from tests.callbacks.averaging import Watch, plain, weights
+from tests.callbacks.averaging import Save, Watch, plain, weights
 from tests.callbacks.tiny import Timeline, TinyTask, fit
 from tests.tasks.tiny import TinyData as TextData
 from tests.tasks.tiny import tiny_task, tiny_trainer
@@ -39,19 +39,6 @@ each = pytest.mark.parametrize("make", AVERAGES, ids=["exponential", "stochastic
 
 def different(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return any(not torch.equal(one[name], other[name]) for name in one)
-
-
-class Save(Callback):
-    """A checkpoint before each step, and one in the middle of each validation."""
-
-    def __init__(self, root: Path, weights_only: bool = False) -> None:
-        self.root, self.weights_only = root, weights_only
-
-    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        trainer.save_checkpoint(self.root / f"before-{trainer.global_step}.ckpt", self.weights_only)
-
-    def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
-        trainer.save_checkpoint(self.root / f"inside-{trainer.global_step}.ckpt", self.weights_only)
 
 
 def read(path: Path) -> dict[str, Any]:
