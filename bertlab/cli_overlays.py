@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,10 +75,22 @@ def without_flags(args: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def missing_extra(message: str) -> str:
     """How to install the package that an error message misses, as an addition to the message; maybe nothing."""
+    # jsonargparse reads a file again whose class cannot be imported, and then says that it is read in a loop.
+    loop = re.search(r"Config file loop detected: (\S+) ->", message)
     for package, extra in EXTRAS.items():
         if f"No module named '{package}'" in message:
             return f" (pip install 'bertlab[{extra}]')"
+        if loop and f"{package}." in Path(loop[1]).read_text(encoding="utf-8") and not _can_import(package):
+            return f" (no module named {package}: pip install 'bertlab[{extra}]')"
     return ""
+
+
+def _can_import(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def _files(args: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,8 @@ FRAGMENTS = {
     "data": "--data=",
     "encoders": "--model.encoder=",
     "losses": "--model.loss=",
+    "optimizers": "--model.optimizer=",
+    "schedules": "--model.schedule=",
 }
 STRATEGIES = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"

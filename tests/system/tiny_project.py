@@ -126,8 +126,11 @@ def write_sentences(file: Path, rows: int = 200, seed: int = 1) -> Path:
 
 
 def write_words_project(folder: Path, **trainer: Any) -> Path:
-    """As `write_project`, for the tags of words; long sentences are divided into windows."""
-    file = write_project(folder, **trainer)
+    """As `write_project`, for the tags of words; long sentences are divided into windows.
+
+    Without the last strategy, which keeps what the frozen blocks make of whole texts.
+    """
+    file = write_project(folder, **({"callbacks": STRATEGIES[:-1]} | trainer))
     config = yaml.safe_load(file.read_text())
     config["model"]["class_path"] = "bertlab.tasks.token_classification.TokenClassification"
     config["data"] = {
