@@ -95,7 +95,7 @@ def test_a_loss_that_does_not_look_at_word_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", [FastGradient(), FreeLB()])
 def test_a_loss_that_does_not_depend_on_word_vectors(strategy: Any, tmp_path: Path) -> None:
     class Detached(TinyTask):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor, *_: Any) -> Tensor:
             return self.head(self.embeddings(x).detach())
 
     with pytest.raises(ValueError, match=f"{type(strategy).__name__}: the training loss does not depend on"):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.data.rows import TextRows, strata, warn_of_overlap, without_duplicates
+from bertlab.data.division import warn_of_overlap, without_duplicates
+from bertlab.data.rows import TextRows, strata
 from bertlab.data.splits import split_rows
 
 FRACTIONS = {"validation": 0.1, "test": 0.2}

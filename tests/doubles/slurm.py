@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-HOME = Path(os.environ["FAKE_SLURM"])
+HOME = Path(os.environ.get("FAKE_SLURM", "."))
 
 
 def fail(words: str) -> None:
