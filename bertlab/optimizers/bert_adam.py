@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from bertlab.optimizers.group_optimizer import GroupOptimizer, gradients
 
-class BertAdam(Optimizer):
+
+class BertAdam(GroupOptimizer):
     """Adam without bias correction, with decoupled weight decay: `AdamWeightDecayOptimizer` of google-research/bert.
 
     m ← β₁·m + (1 - β₁)·g, v ← β₂·v + (1 - β₂)·g², p ← p - lr·(m / (√v + ε) + decay·p), where ε stands outside the
@@ -48,62 +47,27 @@ class BertAdam(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
     ) -> None:
-        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"BertAdam.{name} takes a number of 0 or more, got {value}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"BertAdam.betas takes two numbers in [0, 1), got {betas}")
+        self.check(betas, lr=lr, eps=eps, weight_decay=weight_decay)
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Update some parameters of a group, all of which have a gradient.
 
         Raises:
             RuntimeError: a gradient is sparse.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                self._update(parameters, group)
-        return loss
-
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if any(gradient.is_sparse for gradient in gradients):
+        found = gradients(parameters)
+        if any(gradient.is_sparse for gradient in found):
             raise RuntimeError("BertAdam takes dense gradients; set sparse=False in the embedding")
-        states = [self._state(parameter) for parameter in parameters]
-        first = [state["exp_avg"] for state in states]
-        second = [state["exp_avg_sq"] for state in states]
+        first, second = self.moments(parameters, "exp_avg"), self.moments(parameters, "exp_avg_sq")
         (beta1, beta2), rate = group["betas"], group["lr"]
         torch._foreach_mul_(first, beta1)
-        torch._foreach_add_(first, gradients, alpha=1 - beta1)
+        torch._foreach_add_(first, found, alpha=1 - beta1)
         torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
+        torch._foreach_addcmul_(second, found, found, value=1 - beta2)
         size = torch._foreach_sqrt(second)
         torch._foreach_add_(size, group["eps"])
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         torch._foreach_addcdiv_(parameters, first, size, value=-rate)
-
-    def _state(self, parameter: Tensor) -> dict[str, Any]:
-        """The moments, under the names that torch's Adam gives them; zeros at first."""
-        state = self.state[parameter]
-        if not state:
-            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        return state

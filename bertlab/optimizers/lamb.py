@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from bertlab.optimizers.group_optimizer import GroupOptimizer, gradients
 
-class Lamb(Optimizer):
+
+class Lamb(GroupOptimizer):
     """You et al. 2020, arXiv:1904.00962, algorithm 2, with φ(z) = z, which trained BERT with batches of 32,768.
 
     r = m̂ / (√v̂ + ε) + decay·p, p ← p - lr·(‖p‖ / ‖r‖)·r. A matrix that is zero, or whose update is, moves by lr·r.
@@ -40,48 +39,20 @@ class Lamb(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
     ) -> None:
-        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"Lamb.{name} takes a number of 0 or more, got {value}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Lamb.betas takes two numbers in [0, 1), got {betas}")
+        self.check(betas, lr=lr, eps=eps, weight_decay=weight_decay)
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                self._update(parameters, group)
-        return loss
-
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        states = [self._state(parameter) for parameter in parameters]
-        first = [state["exp_avg"] for state in states]
-        second = [state["exp_avg_sq"] for state in states]
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Update some parameters of a group, all of which have a gradient."""
+        found, states = gradients(parameters), [self.state[parameter] for parameter in parameters]
+        first, second = self.moments(parameters, "exp_avg"), self.moments(parameters, "exp_avg_sq")
         beta1, beta2 = group["betas"]
         for state in states:
-            state["step"] += 1
-        torch._foreach_lerp_(first, gradients, 1 - beta1)
+            state["step"] = state.get("step", 0) + 1
+        torch._foreach_lerp_(first, found, 1 - beta1)
         torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
+        torch._foreach_addcmul_(second, found, found, value=1 - beta2)
         updates = list(torch._foreach_div(second, [1 - beta2 ** state["step"] for state in states]))
         torch._foreach_sqrt_(updates)
         torch._foreach_add_(updates, group["eps"])
@@ -92,15 +63,6 @@ class Lamb(Optimizer):
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
         _scale_matrices(updates, parameters)
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
-
-    def _state(self, parameter: Tensor) -> dict[str, Any]:
-        """The moments, under the names that torch's Adam gives them, zeros at first; and the steps in them."""
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        return state
 
 
 def _scale_matrices(updates: list[Tensor], parameters: list[Tensor]) -> None:

@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
+from bertlab.optimizers.group_optimizer import GroupOptimizer, gradients
 from bertlab.optimizers.orthogonal import orthogonalized
 
 
-class Muon(Optimizer):
+class Muon(GroupOptimizer):
     """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", at the rates of AdamW.
 
     The matrices of the encoder's layers move along their Nesterov momentum, made orthogonal. The update is scaled to
@@ -59,13 +59,9 @@ class Muon(Optimizer):
         eps: float = 1e-8,
         adamw_blocks: Sequence[str] = ("embeddings", "head"),
     ) -> None:
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"Muon.{name} takes a number of 0 or more, got {value}")
+        self.check(betas, lr=lr, weight_decay=weight_decay, eps=eps)
         if not 0 <= momentum < 1:
             raise ValueError(f"Muon.momentum takes a number in [0, 1), got {momentum}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Muon.betas takes two numbers in [0, 1), got {betas}")
         if iterations < 1:
             raise ValueError(f"Muon.iterations takes 1 or more, got {iterations}")
         self._adamw_blocks = frozenset(adamw_blocks)
@@ -81,41 +77,22 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
         self._check_groups()
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
-            hidden = [parameter for parameter in trained if self._is_hidden(group, parameter)]
-            others = [parameter for parameter in trained if not self._is_hidden(group, parameter)]
-            if hidden:
-                self._orthogonal_step(hidden, group)
-            if others:
-                self._adamw_step(others, group)
-        return loss
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Update some parameters of a group, all of which have a gradient."""
+        hidden = [parameter for parameter in parameters if self._is_hidden(group, parameter)]
+        others = [parameter for parameter in parameters if not self._is_hidden(group, parameter)]
+        if hidden:
+            self._orthogonal_step(hidden, group)
+        if others:
+            self._adamw_step(others, group)
 
     def _is_hidden(self, group: dict[str, Any], parameter: Tensor) -> bool:
         return group["block"] not in self._adamw_blocks and parameter.ndim == 2
 
     def _orthogonal_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        momenta = [self._state(parameter, "momentum_buffer") for parameter in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+        found, momenta = gradients(parameters), self.moments(parameters, "momentum_buffer")
+        torch._foreach_lerp_(momenta, found, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(found, momenta, group["momentum"]) if group["nesterov"] else momenta
         parts = [update.chunk(self._matrices(group, p)) for p, update in zip(parameters, ahead, strict=True)]
         made = iter(orthogonalized([part for several in parts for part in several], group["iterations"]))
         updates = [torch.cat([next(made) * _size_of_adamw(part) for part in several]) for several in parts]
@@ -124,15 +101,14 @@ class Muon(Optimizer):
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             self.state[parameter].setdefault("step", torch.tensor(0.0))
         beta1, beta2 = group["betas"]
         adamw(
             parameters,
-            gradients,
-            [self._state(parameter, "exp_avg") for parameter in parameters],
-            [self._state(parameter, "exp_avg_sq") for parameter in parameters],
+            gradients(parameters),
+            self.moments(parameters, "exp_avg"),
+            self.moments(parameters, "exp_avg_sq"),
             [],
             [self.state[parameter]["step"] for parameter in parameters],
             foreach=True,
@@ -144,13 +120,6 @@ class Muon(Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-
-    def _state(self, parameter: Tensor, name: str) -> Tensor:
-        """Zeros at first."""
-        state = self.state[parameter]
-        if name not in state:
-            state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        return state[name]
 
     @staticmethod
     def _matrices(group: dict[str, Any], parameter: Tensor) -> int:
