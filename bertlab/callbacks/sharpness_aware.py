@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.strategy import AtFraction, Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.moved_weights import MovedWeights
+from bertlab.callbacks.strategy import TrainingPass
 from bertlab.losses.perturbations import weight_ascent
 from bertlab.losses.with_gradients import gradients_of
 
@@ -17,7 +15,7 @@ from bertlab.losses.with_gradients import gradients_of
 RADIUS, ADAPTIVE_RADIUS = 0.05, 0.5
 
 
-class SharpnessAware(Strategy):
+class SharpnessAware(MovedWeights):
     """Sharpness-aware minimisation: the gradient of w + ρ·g/‖g‖ in the place of that of w.
 
     Foret et al. 2021, arXiv:2010.01412, algorithm 1; `adaptive`: Kwon et al. 2021, arXiv:2102.11600, algorithm 1,
@@ -44,9 +42,7 @@ class SharpnessAware(Strategy):
         ValueError: an argument is out of range.
     """
 
-    touches: ClassVar[set[str]] = {"loss", "passes"}
     nesting: ClassVar[int] = 40
-    depends_on_split: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -55,37 +51,16 @@ class SharpnessAware(Strategy):
         eta: float = 0.01,
         start_fraction: float = 0.0,
     ) -> None:
+        super().__init__(start_fraction)
         self.rho = (ADAPTIVE_RADIUS if adaptive else RADIUS) if rho is None else rho
-        self.adaptive, self.eta, self.start_fraction = adaptive, eta, start_fraction
+        self.adaptive, self.eta = adaptive, eta
         if not 0 < self.rho < float("inf"):
             raise ValueError(f"SharpnessAware.rho takes a number above 0, got {rho}")
         if not 0 <= eta < float("inf"):
             raise ValueError(f"SharpnessAware.eta takes a number of 0 or more, got {eta}")
-        if not 0 <= start_fraction < 1:
-            raise ValueError(
-                f"SharpnessAware.start_fraction takes a fraction of training in [0, 1), got {start_fraction}"
-            )
-        if start_fraction:
-            self.when = AtFraction(start_fraction)
 
-    def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
-        """Refuse weights that are too coarse for so small a step.
-
-        Raises:
-            ValueError: the weights are held in half precision.
-        """
-        if trainer.precision in ("bf16-true", "16-true"):
-            raise ValueError(
-                f"SharpnessAware moves weights by less than a rounding of trainer.precision {trainer.precision}: "
-                "use bf16-mixed"
-            )
-
-    def apply(self, run: Run) -> None:
-        """Nothing before the start; then the loss at the neighbour."""
-        if run.stage > 0 or not self.start_fraction:
-            run.wrap_loss(self._loss)
-
-    def _loss(self, training: TrainingPass) -> Tensor:
+    def loss(self, training: TrainingPass) -> Tensor:
+        """The loss at the moved weights."""
         steps = self._steps(training)
 
         def moved(parameter: nn.Parameter, value: Tensor) -> Tensor:
