@@ -12,16 +12,15 @@ from torch.optim import AdamW
 from bertlab.encoders.encoder import Encoder
 from bertlab.heads.classification import ClassificationHead
 from bertlab.interfaces import TextBatch, Trunk
-from bertlab.losses.reduction import weighted_mean
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.evaluation import Evaluation, Scores
+from bertlab.tasks.labelled_task import LabelledTask
 from bertlab.tasks.problems import ProblemName, problem_named
-from bertlab.tasks.text_task import TextTask
 from bertlab.tasks.trunk import logits, run_trunk, trunk_unit
 
 
-class SequenceClassification(TextTask):
+class SequenceClassification(LabelledTask):
     """An encoder and a head that gives each sequence a class, several classes, or a number.
 
     Devlin et al. 2019, arXiv:1810.04805, section 4.1. Text pairs are told apart by the segments of their
@@ -70,8 +69,10 @@ class SequenceClassification(TextTask):
         positive_label: str | None = None,
         calibration_bins: int = 15,
     ) -> None:
-        super().__init__(encoder, problem, optimizer, schedule, weight_decay, layer_decay, label_names)
-        self._problem = problem_named(problem, positive_label, calibration_bins)
+        answers = problem_named(problem, positive_label, calibration_bins)
+        super().__init__(
+            encoder, problem, optimizer, schedule, weight_decay, layer_decay, label_names, answers, loss
+        )
         if label_names is not None:
             self._problem.outputs(label_names)
         self.pool: Literal["pooled", "first", "mean"] = pool
@@ -100,27 +101,6 @@ class SequenceClassification(TextTask):
         outputs = self._problem.outputs(self.label_names)
         return ClassificationHead(self.encoder.hidden_size, outputs, dropout=self.dropout, pool=self.pool)
 
-    def head_modules(self) -> tuple[nn.Module, ...]:
-        """The head, and the loss, which may have parameters too."""
-        assert self.head is not None
-        return self.head, self.loss
-
-    def set_class_weights(self, weights: Tensor | None) -> None:
-        """Weigh the classes in the training loss from now on; validation and test losses are never weighted.
-
-        Single-label: a sequence weighs what its class does. Multi-label: the term of each class that is
-        present does.
-
-        Args:
-            weights: (C,) non-negative; None: all one.
-
-        Raises:
-            ValueError: regression has no classes; the number is wrong; a weight is negative or not finite.
-        """
-        if weights is not None:
-            weights = self._problem.checked_class_weights(weights, self.label_names).to(self.device)
-        self.class_weights = weights
-
     def forward(self, batch: TextBatch) -> Tensor:
         """(S, C) logits in float32; (S, 1) for regression."""
         self._check_built()
@@ -136,43 +116,6 @@ class SequenceClassification(TextTask):
         """What the lowest blocks make of a batch; see `bertlab.interfaces.HasTrunk`."""
         assert isinstance(self.head, ClassificationHead)
         return run_trunk(self.encoder, self.head, batch, blocks)
-
-    def training_loss(self, batch: TextBatch) -> Tensor:
-        """The share of a micro-batch in the weighted mean loss of its optimizer step."""
-        labels, step_labels, classes = batch.labels, batch.step_labels, self.class_weights
-        if labels is None or step_labels is None:
-            raise ValueError(
-                "a training batch takes labels and step_labels (those of its whole optimizer step), got "
-                "none: take batches of bertlab.samplers.token_budget"
-            )
-        losses = self._problem.losses(self.loss, self(batch), labels, classes)
-        weights = self._problem.sequence_weights(labels, classes)
-        step_weights = self._problem.sequence_weights(step_labels, classes)
-        return weighted_mean(losses, weights, step_weights, batch.micro_batches)
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin a pass."""
-        self._evaluation.clear()
-
-    def on_test_epoch_start(self) -> None:
-        """Begin a pass."""
-        self._evaluation.clear()
-
-    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Keep what the model says of a batch."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Keep what the model says of a batch."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the pass under `val/`."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the pass under `test/`."""
-        self._log_metrics("test")
 
     def predict_step(self, batch: TextBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """The answers of a batch.
@@ -191,31 +134,18 @@ class SequenceClassification(TextTask):
         name, mode = self._problem.monitor
         return f"val/{name}", mode
 
-    def confusion_matrix(self) -> Tensor | None:
-        """(C, C) int64, rows are true classes, of the last evaluation.
+    def evaluate(self, batch: TextBatch, evaluation: Evaluation) -> None:
+        """Add what the model says of a batch to the pass.
 
-        None before any, and for problems in which a row has not one class.
+        Raises:
+            ValueError: the batch has no labels.
         """
-        return None if self._scores is None else self._problem.confusion_matrix(self._scores)
-
-    def evaluation_scores(self) -> Scores | None:
-        """What the model said of each row in the last evaluation, on the CPU; None before any."""
-        return self._scores
-
-    def _evaluate(self, batch: TextBatch) -> None:
         if batch.labels is None:
             raise ValueError("validation and test take rows with labels, got rows without: use predict")
         logits = self(batch)
         losses = self._problem.losses(self.loss, logits, batch.labels, None)
-        self._evaluation.add(batch.index, self._problem.answers(logits), batch.labels, losses)
+        evaluation.add(batch.index, self._problem.answers(logits), batch.labels, losses)
 
-    def _log_metrics(self, split: str) -> None:
-        several = self.trainer.world_size > 1
-        scores = self._evaluation.gather(several)
-        self._evaluation.clear()
-        self._scores = Scores(*(column.cpu() for column in scores))
-        metrics = self._problem.metrics(self._scores, self.label_names)
-        # All ranks have the same rows and so the same values: their mean, which Lightning asks for, is the
-        # same too.
-        values = {f"{split}/{name}": value.to(self.device) for name, value in metrics.items()}
-        self.log_dict(values, prog_bar=False, sync_dist=several)
+    def score(self, scores: Scores) -> tuple[Scores, dict[str, Tensor]]:
+        """The metrics of the problem."""
+        return scores, self._problem.metrics(scores, self.label_names)

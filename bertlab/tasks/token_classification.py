@@ -12,19 +12,18 @@ from torch.optim import AdamW
 from bertlab.encoders.encoder import Encoder
 from bertlab.heads.tagging import TaggingHead
 from bertlab.interfaces import WordBatch
-from bertlab.losses.reduction import weighted_mean
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tags import fits
 from bertlab.tasks.evaluation import Evaluation, Scores
+from bertlab.tasks.labelled_task import LabelledTask
 from bertlab.tasks.single_label import SingleLabel
 from bertlab.tasks.span_scores import scores_of_words
-from bertlab.tasks.text_task import TextTask
 
 WordProblem = Literal["entities", "tags"]
 
 
-class TokenClassification(TextTask):
+class TokenClassification(LabelledTask):
     """An encoder and a head that gives each word one of C tags, on the word's first piece.
 
     Devlin et al. 2019, arXiv:1810.04805, section 5.3. The loss of an optimizer step is the mean over all its words
@@ -68,20 +67,17 @@ class TokenClassification(TextTask):
         layer_decay: float = 1.0,
         label_names: list[str] | None = None,
     ) -> None:
-        super().__init__(encoder, problem, optimizer, schedule, weight_decay, layer_decay, label_names)
+        answers = SingleLabel(None, calibration_bins=15)
+        super().__init__(
+            encoder, problem, optimizer, schedule, weight_decay, layer_decay, label_names, answers, loss
+        )
         if problem not in get_args(WordProblem):
             raise ValueError(f"model.init_args.problem takes one of {get_args(WordProblem)}, got {problem!r}")
-        self._words = SingleLabel(None, calibration_bins=15)
         if label_names is not None:
             self._check_labels()
         if isinstance(encoder, Encoder):
             encoder.drop_pooler()
         self.dropout = dropout
-        self.loss = self._words.default_loss() if loss is None else loss
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", None, persistent=False)
-        self._evaluation = Evaluation()
-        self._scores: Scores | None = None
 
     def configure_model(self) -> None:
         """Build the head for the tags of the data.
@@ -96,66 +92,11 @@ class TokenClassification(TextTask):
         """A linear layer, as wide as there are tags."""
         return TaggingHead(self.encoder.hidden_size, self._check_labels(), self.dropout)
 
-    def head_modules(self) -> tuple[nn.Module, ...]:
-        """The head, and the loss, which may have parameters too."""
-        assert self.head is not None
-        return self.head, self.loss
-
-    def set_class_weights(self, weights: Tensor | None) -> None:
-        """Weigh the tags in the training loss from now on; validation and test losses are never weighted.
-
-        Args:
-            weights: (C,) non-negative; None: all one.
-
-        Raises:
-            ValueError: the number is wrong; a weight is negative or not finite.
-        """
-        if weights is not None:
-            weights = self._words.checked_class_weights(weights, self.label_names).to(self.device)
-        self.class_weights = weights
-
     def forward(self, batch: WordBatch) -> Tensor:
         """(W, C) logits in float32."""
         self._check_built()
         assert self.head is not None
         return self.head(self.encoder(batch, positions=batch.places).hidden).float()
-
-    def training_loss(self, batch: WordBatch) -> Tensor:
-        """The share of a micro-batch in the weighted mean loss of its optimizer step."""
-        labels, step_labels, classes = batch.labels, batch.step_labels, self.class_weights
-        if labels is None or step_labels is None:
-            raise ValueError(
-                "a training batch takes labels and step_labels (those of its whole optimizer step), got none: take "
-                "batches of bertlab.samplers.token_budget"
-            )
-        losses = self._words.losses(self.loss, self(batch), labels, classes)
-        weights = self._words.sequence_weights(labels, classes)
-        step_weights = self._words.sequence_weights(step_labels, classes)
-        return weighted_mean(losses, weights, step_weights, batch.micro_batches)
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin a pass."""
-        self._evaluation.clear()
-
-    def on_test_epoch_start(self) -> None:
-        """Begin a pass."""
-        self._evaluation.clear()
-
-    def validation_step(self, batch: WordBatch, batch_idx: int) -> None:
-        """Keep what the model says of a batch."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: WordBatch, batch_idx: int) -> None:
-        """Keep what the model says of a batch."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the pass under `val/`."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the pass under `test/`."""
-        self._log_metrics("test")
 
     def predict_step(self, batch: WordBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """The answers of a batch.
@@ -163,46 +104,37 @@ class TokenClassification(TextTask):
         Returns:
             `index` (W,), the number of the word in its split, and `probabilities` (W, C).
         """
-        return {"index": batch.words, "probabilities": self._words.answers(self(batch))}
+        return {"index": batch.words, "probabilities": self._problem.answers(self(batch))}
 
     @property
     def monitor(self) -> tuple[str, Literal["min", "max"]]:
         """The metric that the best checkpoint is chosen by, and whether less or more of it is better."""
         return ("val/f1" if self.problem == "entities" else "val/accuracy"), "max"
 
-    def confusion_matrix(self) -> Tensor | None:
-        """(C, C) int64 counts of words, rows are true tags, of the last evaluation; None before any."""
-        return None if self._scores is None else self._words.confusion_matrix(self._scores)
+    def evaluate(self, batch: WordBatch, evaluation: Evaluation) -> None:
+        """Add what the model says of the words of a batch to the pass; the sentence of each goes with its label.
 
-    def evaluation_scores(self) -> Scores | None:
-        """What the model said of each word in the last evaluation, on the CPU; None before any."""
-        return self._scores
-
-    def _evaluate(self, batch: WordBatch) -> None:
+        Raises:
+            ValueError: the batch has no labels.
+        """
         if batch.labels is None:
             raise ValueError("validation and test take words with tags, got words without: use predict")
         logits = self(batch)
-        losses = self._words.losses(self.loss, logits, batch.labels, None)
-        # The sentence goes with the label, since an entity ends where its sentence does.
-        labels = torch.stack([batch.labels, batch.sentences], dim=1)
-        self._evaluation.add(batch.words, self._words.answers(logits), labels, losses)
+        losses = self._problem.losses(self.loss, logits, batch.labels, None)
+        labels = torch.stack([batch.labels, batch.sentences], dim=1)  # an entity ends where its sentence does
+        evaluation.add(batch.words, self._problem.answers(logits), labels, losses)
 
-    def _log_metrics(self, split: str) -> None:
-        several = self.trainer.world_size > 1
-        outputs, labels, losses = (column.cpu() for column in self._evaluation.gather(several))
-        self._evaluation.clear()
-        self._scores = Scores(outputs, labels[:, 0], losses)
-        metrics = self._words.metrics(self._scores, None)
+    def score(self, scores: Scores) -> tuple[Scores, dict[str, Tensor]]:
+        """The metrics of entities, or those of tags by themselves."""
+        labels, sentences = scores.labels.unbind(1)
+        kept = Scores(scores.outputs, labels, scores.losses)
+        metrics = self._problem.metrics(kept, None)
         if self.problem == "entities":
             assert self.label_names is not None
-            found = scores_of_words(
-                self._scores.labels, outputs.argmax(dim=1), labels[:, 1], self.label_names
-            )
+            found = scores_of_words(labels, kept.outputs.argmax(dim=1), sentences, self.label_names)
             metrics = {name: metrics[name] for name in ("loss", "accuracy")}
             metrics |= {name: torch.tensor(value) for name, value in found.items()}
-        # All ranks have the same words and so the same values: their mean, which Lightning asks for, is the same too.
-        values = {f"{split}/{name}": value.to(self.device) for name, value in metrics.items()}
-        self.log_dict(values, prog_bar=False, sync_dist=several)
+        return kept, metrics
 
     def _check_labels(self) -> int:
         """C.
@@ -210,7 +142,7 @@ class TokenClassification(TextTask):
         Raises:
             ValueError: tags are missing, too few or double, or no tags of entities.
         """
-        outputs = self._words.outputs(self.label_names)
+        outputs = self._problem.outputs(self.label_names)
         wrong = [name for name in self.label_names or () if not fits(name, "iobes")]
         if self.problem == "entities" and wrong:
             raise ValueError(
