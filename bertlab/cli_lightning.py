@@ -54,7 +54,7 @@ def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) 
             command(args, at_end)
         except UsageError as error:
             message = str(error)
-            raise UsageError(f"{message}{files_with(message, args)}{missing_extra(message)}") from error
+            raise UsageError(f"{message}{files_with(message, args)}{missing_extra(error)}") from error
 
 
 def _quiet() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,24 +71,20 @@ def without_flags(args: Sequence[str], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def missing_extra(message: str) -> str:
-    """How to install the package that an error message misses, as an addition to the message; maybe nothing."""
-    # jsonargparse reads a file again whose class cannot be imported, and then says that it is read in a loop.
-    loop = re.search(r"Config file loop detected: (\S+) ->", message)
-    for package, extra in EXTRAS.items():
-        if f"No module named '{package}'" in message:
-            return f" (pip install 'bertlab[{extra}]')"
-        if loop and f"{package}." in Path(loop[1]).read_text(encoding="utf-8") and not _can_import(package):
-            return f" (no module named {package}: pip install 'bertlab[{extra}]')"
+def missing_extra(error: BaseException) -> str:
+    """How to install the package whose lack led to an error, as an addition to its message; maybe nothing.
+
+    The messages of jsonargparse do not always say it: the errors that they came from do.
+    """
+    chain = [error]
+    for link in chain:
+        package = (link.name or "").split(".")[0] if isinstance(link, ModuleNotFoundError) else ""
+        if package in EXTRAS:
+            return f" (no module named {package}: pip install 'bertlab[{EXTRAS[package]}]')"
+        chain += [
+            other for other in (link.__cause__, link.__context__) if other is not None and other not in chain
+        ]
     return ""
-
-
-def _can_import(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError:
-        return False
-    return True
 
 
 def _files(args: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,7 @@ def rate(path: Path) -> float:
 class OptimizedTask(TinyTask):
     """The tiny task under an optimizer of configs/optimizers, with layer decay."""
 
-    def __init__(self, path: Path, faster: float = 200.0, **arguments: Any) -> None:
+    def __init__(self, path: Path, faster: float = 100.0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.path, self.faster = path, faster
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.system.tiny_project import STRATEGIES, write_project
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run.yaml of two layers × 32 that thaws in stages."""
-    return write_project(tmp_path_factory.mktemp("project"), callbacks=STRATEGIES[:1], max_epochs=3)
+    return write_project(tmp_path_factory.mktemp("project"), callbacks=STRATEGIES[:1], max_epochs=4)
 
 
 def losses(run: Path) -> list[float]:
@@ -50,7 +49,7 @@ def test_learns_and_is_resumed_to_the_bit(path: Path, project: Path, in_tmp: Pat
     whole, killed = Path("runs/whole/0"), Path("runs/killed/0")
     found = losses(whole)
     assert len(found) >= 20
-    assert sum(found[-5:]) < 0.95 * sum(found[:5])
+    assert sum(found[-5:]) < 0.9 * sum(found[:5])
     assert_equal(state(killed), state(whole))
     assert_equal(state(killed, "best")["state_dict"], state(whole, "best")["state_dict"])
     assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
@@ -109,10 +108,10 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     for module in [module for module in sys.modules if module.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [NotInstalled(package), *sys.meta_path])
-    # Of a file in another folder jsonargparse 4.53 says "Config file loop detected" instead.
-    shutil.copy(FRAGMENTS[0].parent / f"{name}.yaml", ".")
     with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(project), "--model.optimizer", f"{name}.yaml"])
+        main(
+            ["fit", "--config", str(project), "--model.optimizer", str(FRAGMENTS[0].parent / f"{name}.yaml")]
+        )
     assert end.value.code == 2
     message = capsys.readouterr().err
     assert package in message

@@ -164,7 +164,7 @@ def run(path: Path, root: Path, **arguments: Any) -> TinyTask:
 def test_learns_in_bfloat16_with_clipped_gradients(path: Path, tmp_path: Path) -> None:
     trained = run(path, tmp_path, precision="bf16-mixed", gradient_clip_val=1.0, epochs=16)
     assert len(trained.losses) == 96
-    assert sum(trained.losses[-24:]) < 0.9 * sum(trained.losses[:24])
+    assert sum(trained.losses[-24:]) < 0.8 * sum(trained.losses[:24])
     assert all(
         parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in trained.parameters()
     )
