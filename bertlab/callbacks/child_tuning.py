@@ -86,10 +86,10 @@ class ChildTuning(Strategy):
         masks: dict[str, Tensor] = {}  # unpacked at first need
 
         def mask_by_information() -> None:
+            if not self.masks:  # a plan takes steps without finding them
+                return
             for name, parameter in parameters.items():
-                if (
-                    parameter.grad is not None and name in self.masks
-                ):  # a plan takes steps without finding masks
+                if parameter.grad is not None:
                     if name not in masks:
                         masks[name] = unpacked(self.masks[name], parameter.shape).to(parameter.device)
                     parameter.grad.mul_(masks[name])
