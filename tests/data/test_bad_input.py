@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.sources.cache import cache_folder
+from tests.data.files import jsonl, put
 
 GOOD = "text,label\n" + "".join(f"text number {n},{'ab'[n % 2]}\n" for n in range(40))
 
@@ -20,12 +20,6 @@ def load(tokenizer: str, stage: str = "fit", **options: Any) -> TextClassificati
     data = TextClassificationData(tokenizer, **options)
     data.setup(stage)
     return data
-
-
-def put(folder: Path, name: str, content: str | bytes) -> str:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return str(path)
 
 
 CSV_FAULTS = {
@@ -62,10 +56,6 @@ def test_csv(tmp_path: Path, tokenizer_folder: str, fault: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(tokenizer_folder, source=put(tmp_path, "data.csv", content))
     assert not cache_folder().exists() or not list(cache_folder().iterdir()), "nothing half-written is left"
-
-
-def jsonl(*rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 JSONL_FAULTS = {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bertlab.data.token_classification import TokenClassificationData
+from tests.data.files import jsonl, put
 
 GOOD = "".join(f"the O\nfilm B-x\n{n} I-x\n\n" for n in range(20))
 
@@ -17,12 +18,6 @@ def load(tokenizer: str, stage: str = "fit", **options: Any) -> TokenClassificat
     data = TokenClassificationData(tokenizer, **{"validation_fraction": 0, "test_fraction": 0} | options)
     data.setup(stage)
     return data
-
-
-def put(folder: Path, name: str, content: str | bytes) -> str:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return str(path)
 
 
 CONLL_FAULTS: dict[str, tuple[str | bytes, str]] = {
@@ -105,10 +100,6 @@ def test_unknown_tag_in_another_split(tmp_path: Path, tokenizer_folder: str) -> 
         match=r"b\.txt: unknown tag 'B-y', 'B-z' in line 3 \('film'\) and 1 more\. Accepted tags: O, B-x, I-x",
     ):
         load(tokenizer_folder, "test", files=files)
-
-
-def jsonl(*rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 GOOD_ROW = {"words": ["the", "film"], "tags": ["O", "B-x"]}
