@@ -47,7 +47,8 @@ class DatatroveLocal(DatatroveExecutor):
         multiprocess.util.register_after_fork(executor, lambda _: end_with_parent())
 
         def look_closer() -> None:
-            if look() and (run.has_orphans() or run.lost(_is_alive)):
+            # After an error datatrove ends by itself, and ends the processes of the other tasks.
+            if look() and not run.has_errors() and (run.has_orphans() or run.lost(_is_alive)):
                 raise BuildError(KILLED)
 
         self.beside(executor.run, run, look_closer)

@@ -62,19 +62,29 @@ class StageRun:
         write_json(self._failure(task), {"host": socket.gethostname(), "error": text})
 
     def failures(self) -> list[str]:
-        """What was written down, by task."""
-        found = [read_json(path) for path in sorted((self.folder / "failures").glob("*.json"))]
+        """What was written down, by task: errors, or, where there are none, that processes were killed.
+
+        After an error datatrove ends the processes of the other tasks, and those that worked for them take them for
+        killed. That is no news beside the error.
+        """
+        paths = sorted((self.folder / "failures").glob("*.json"))
+        found = [read_json(path) for path in self._errors() or paths]
         return [f"on {failure['host']}: {failure['error']}" for failure in found]
+
+    def has_errors(self) -> bool:
+        """Whether a task ended with an error of its own, not because its process was killed."""
+        return bool(self._errors())
 
     def start(self, task: int, process: int) -> None:
         """Write down which process of its machine works on a task; what an earlier one said of it is no more true."""
         self._failure(task).unlink(missing_ok=True)
+        (self.folder / "orphans" / f"{task:05d}").unlink(missing_ok=True)
         write_json(self.folder / "workers" / f"{task:05d}.json", process)
 
     def orphan(self, task: int) -> None:
         """Write down, for the build, that the process of a task was killed, which datatrove may not notice."""
+        (self.folder / "orphans" / f"{task:05d}").touch()  # first: a failure without it would be an error
         self.fail(task, BuildError("the process of the task was killed, perhaps for want of memory"))
-        (self.folder / "orphans" / f"{task:05d}").touch()
 
     def has_orphans(self) -> bool:
         """Whether the process of a task was killed, as those say that worked for it."""
@@ -89,6 +99,10 @@ class StageRun:
             if ended and not completed and not self._failure(int(path.stem)).exists():
                 return True
         return False
+
+    def _errors(self) -> list[Path]:
+        paths = sorted((self.folder / "failures").glob("*.json"))
+        return [path for path in paths if not (self.folder / "orphans" / path.stem).exists()]
 
     def _failure(self, task: int) -> Path:
         return self.folder / "failures" / f"{task:05d}.json"
