@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,13 @@ class Cost:
     peak_mib: float
 
 
-def run_command(command: Sequence[str], log: Path) -> Cost:
+def run_command(command: Sequence[str], log: Path, threads: int | None = None) -> Cost:
     """Run a command from the root of the repository and wait for it.
 
     Args:
         command: program and arguments.
         log: takes what it prints.
+        threads: that it computes with; as many as there are cores.
 
     Raises:
         RuntimeError: it failed; the message ends with what it printed last.
@@ -56,6 +58,8 @@ def run_command(command: Sequence[str], log: Path) -> Cost:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "HF_HUB_OFFLINE": "1",  # neither side waits for a network that it does not need
     }
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         start = time.perf_counter()
@@ -190,6 +194,7 @@ def run_study(
     runs: Iterable[tuple[dict[str, Any], Callable[[], dict[str, Any]]]],
     output: Path,
     fresh: bool,
+    side_by_side: int = 1,
 ) -> None:
     """Do the runs that results.csv does not have yet. It is written after each, so a study that was stopped goes on.
 
@@ -198,6 +203,7 @@ def run_study(
         runs: what a run is known by, and the run itself, which gives the rest of its row.
         output: folder of results.csv and machine.txt (what it was measured on, with which settings).
         fresh: do not keep what is there.
+        side_by_side: how many runs at the same time, where their scores count and not their speed.
 
     Raises:
         ValueError: what is there is of another machine or of other settings.
@@ -214,13 +220,20 @@ def run_study(
         rows = read_rows(table)
     output.mkdir(parents=True, exist_ok=True)
     origin.write_text(here, encoding="utf-8")
-    for known_by, run in runs:
-        if any(all(row.get(key) == value for key, value in known_by.items()) for row in rows):
-            continue
-        row = {**known_by, **run()}
-        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-        rows.append(row)
-        write_rows(table, rows)
+
+    def is_known(known_by: dict[str, Any]) -> bool:
+        return any(all(row.get(key) == value for key, value in known_by.items()) for row in rows)
+
+    with ThreadPoolExecutor(side_by_side) as pool:  # of processes, which `run` starts and waits for
+        waiting = {pool.submit(run): known_by for known_by, run in runs if not is_known(known_by)}
+        try:
+            for done in as_completed(waiting):
+                row = {**waiting[done], **done.result()}
+                print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+                rows.append(row)
+                write_rows(table, rows)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error the others are not begun
 
 
 def measured_on(output: Path) -> str:

@@ -1,4 +1,4 @@
-"""The texts that all systems work on: drawn once from the splits of the SMS Spam collection, as files."""
+"""The texts that all systems work on: drawn once from the splits of a data module, as files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ from bertlab.data.rows import TextRows
 from bertlab.data.text_classification import TextClassificationData
 
 
-def write_splits(folder: Path, train_rows: int, validation_rows: int, test_rows: int) -> str:
+def sms_spam() -> TextClassificationData:
+    """The SMS Spam collection, with its usual division."""
+    return TextClassificationData(
+        tokenizer="packaged:minilm_l6_v2", source="packaged:sms_spam", deduplicate=True
+    )
+
+
+def write_splits(
+    folder: Path,
+    train_rows: int,
+    validation_rows: int,
+    test_rows: int | None,
+    data: TextClassificationData | None = None,
+) -> str:
     """Write train.csv, validation.csv and test.csv.
 
     Args:
@@ -19,7 +32,8 @@ def write_splits(folder: Path, train_rows: int, validation_rows: int, test_rows:
         train_rows: drawn from the training split.
         validation_rows: drawn from the validation split.
         test_rows: drawn from the test split; if there are more, from all splits together (where only the speed
-            of prediction counts).
+            of prediction counts). None: the test split.
+        data: where the rows come from; `sms_spam()`.
 
     Returns:
         The folder, as a data source.
@@ -27,9 +41,7 @@ def write_splits(folder: Path, train_rows: int, validation_rows: int, test_rows:
     Raises:
         ValueError: there are not so many rows.
     """
-    data = TextClassificationData(
-        tokenizer="packaged:minilm_l6_v2", source="packaged:sms_spam", deduplicate=True
-    )
+    data = data or sms_spam()
     splits = data.splits("test")
     names = data.label_names
     assert names is not None
@@ -37,6 +49,7 @@ def write_splits(folder: Path, train_rows: int, validation_rows: int, test_rows:
     folder.mkdir(parents=True, exist_ok=True)
     pairs_of = {name: _pairs(rows) for name, rows in splits.items()}
     everything = [pair for pairs in pairs_of.values() for pair in pairs]
+    test_rows = test_rows or len(pairs_of["test"])
     tested = pairs_of["test"] if test_rows <= len(pairs_of["test"]) else everything
     parts = {
         "train": _draw(pairs_of["train"], train_rows, generator),
