@@ -11,17 +11,22 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import TrainerCallback
 
 from bertlab.interfaces import TextBatch
+from experiments.turns import Turns
 
 
 class StepTimes:
     """Collects the times of steps by epoch, and writes them as JSON.
 
+    Args:
+        turns: in which this process trains beside others.
+
     Attributes:
         epochs: for each epoch the seconds (of a clock that only grows) at which steps started and ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
         self.epochs: list[dict[str, list[float]]] = []
+        self._turns = turns
 
     def begin_epoch(self) -> None:
         """The steps that follow belong to a new epoch."""
@@ -29,6 +34,8 @@ class StepTimes:
 
     def start(self) -> None:
         """A step begins: its batch is there, nothing has been done with it."""
+        if self._turns is not None:
+            self._turns.begin_step(len(self.epochs[-1]["starts"]))
         self.epochs[-1]["starts"].append(time.perf_counter())
 
     def end(self) -> None:
@@ -36,8 +43,11 @@ class StepTimes:
         self.epochs[-1]["ends"].append(time.perf_counter())
 
     def write(self, path: Path, rows_per_epoch: int, tokens_per_epoch: int) -> None:
-        """Write everything, with how much an epoch holds (tokens without padding)."""
+        """Write everything, with how much an epoch holds (tokens without padding); the last turn ends."""
+        if self._turns is not None:
+            self._turns.pass_on()
         content = {
+            "in_turn": self._turns is not None,
             "rows_per_epoch": rows_per_epoch,
             "tokens_per_epoch": tokens_per_epoch,
             "epochs": self.epochs,
@@ -52,11 +62,14 @@ class LightningClock(Callback):
     Args:
         path: of the JSON file; a prediction writes {"rows", "seconds"}, from its first batch being asked for to
             the end of everything.
+        ring: folder of the ring in which the steps are done in turn with those of other processes; None: alone.
+        place: of this process in the ring.
+        places: of the ring.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, ring: str | None = None, place: int = 0, places: int = 1) -> None:
         self._path = Path(path)
-        self._times = StepTimes()
+        self._times = StepTimes(None if ring is None else Turns(Path(ring), place, places))
         self._rows, self._tokens = 0, 0
         self._began = 0.0
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+from experiments.turns import within_turn
+
 ROOT = Path(__file__).resolve().parents[1]
 #: The `bertlab` command and the interpreter of the environment that this process runs in.
 BERTLAB = str(Path(sys.executable).with_name("bertlab"))
@@ -122,12 +124,14 @@ def step_times(clock: Mapping[str, Any], warm_up_epochs: int) -> list[float]:
     """Seconds of each step of the epochs after the first ones, from its start to the start of the next.
 
     So it includes all that lies between two steps: fetching the batch, logging, callbacks. The last step of
-    an epoch, which validation follows, is left out.
+    an epoch, which validation follows, is left out; and the last one of a turn, if processes have trained in turn.
     """
+    in_turn = clock.get("in_turn", False)
     return [
         after - before
         for epoch in clock["epochs"][warm_up_epochs:]
-        for before, after in zip(epoch["starts"], epoch["starts"][1:], strict=False)
+        for step, (before, after) in enumerate(zip(epoch["starts"], epoch["starts"][1:], strict=False))
+        if not in_turn or within_turn(step)
     ]
 
 

@@ -17,6 +17,7 @@ from bertlab.data.text_classification import TextClassificationData
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.heads.classification import ClassificationHead
 from experiments.clocks import StepTimes
+from experiments.turns import Turns
 
 SOURCE = "packaged:minilm_l6_v2"
 WARMUP = 0.1
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--matmul_precision", default="highest")
+    parser.add_argument("--ring", type=Path, help="of experiments.turns; this is place 0")
+    parser.add_argument("--places", type=int, help="of the ring")
     options = parser.parse_args()
     torch.set_float32_matmul_precision(options.matmul_precision)
     torch.manual_seed(options.seed)
@@ -57,7 +60,7 @@ def train(model: torch.nn.ModuleDict, data: TextClassificationData, options: arg
     total = options.epochs * len(loader)
     warmup = WARMUP * total
     scheduler = LambdaLR(optimizer, lambda step: min(step / warmup, (total - step) / (total - warmup)))
-    times = StepTimes()
+    times = StepTimes(None if options.ring is None else Turns(options.ring, 0, options.places))
     model.train()
     for epoch in range(options.epochs):
         loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.measure import PYTHON, ROOT, read_clock, run_command, step_times, throughput
+from experiments.measure import PYTHON, ROOT, read_clock, run_command, step_times
 from experiments.speed_finetuning.systems import Bench
+from experiments.turns import free_ring, make_ring, start_ring
 
 HEAD_ONLY = ROOT / "experiments" / "speed_finetuning" / "head_only.yaml"
 
@@ -19,36 +23,57 @@ HEAD_ONLY = ROOT / "experiments" / "speed_finetuning" / "head_only.yaml"
 SYSTEMS = ("loop", "bertlab", "bertlab_head_only")
 
 
-def measure_overhead(bench: Bench, settings: dict[str, Any], system: str, seed: int) -> dict[str, Any]:
-    """The step time of one system. Loop and fit see the same rows in the same steps.
+def measure_overhead(bench: Bench, settings: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
+    """The step times of all systems, a row of results for each.
+
+    They run at the same time, and train in turn, a few steps each: so what else the machine does hits all alike. Loop
+    and fit see the same rows in the same steps.
 
     Args:
         bench: data, folders.
         settings: the study's `overhead`.
-        system: one of SYSTEMS.
         seed: of weights of the head, dropout, and the order of the rows.
     """
-    epochs, overlay = settings["epochs"], settings["overlay"]
-    folder = bench.folder("overhead", system, seed)
+    folders = {system: bench.folder("overhead", system, seed) for system in SYSTEMS}
+    ring = bench.folder("overhead", "ring", seed)
+    make_ring(ring, len(SYSTEMS))
+    first = start_ring(ring)
+    with ThreadPoolExecutor(len(SYSTEMS)) as pool:
+        begun = [
+            pool.submit(partial(_run, bench, settings, system, seed, ring, folder))
+            for system, folder in folders.items()
+        ]
+        for done in as_completed(begun):
+            if done.exception() is not None:
+                free_ring(ring, len(SYSTEMS))  # the others wait for it
+            done.result()
+    os.close(first)
+    shutil.rmtree(ring)
+    return {system: _row(bench, folder) for system, folder in folders.items()}
+
+
+def _run(bench: Bench, settings: dict[str, Any], system: str, seed: int, ring: Path, folder: Path) -> None:
+    epochs, overlay, place = settings["epochs"], settings["overlay"], SYSTEMS.index(system)
     if system == "loop":
-        run_command(loop_command(bench, overlay, seed, epochs, folder), folder / "log.txt")
-    else:
-        flags = ["--config", str(HEAD_ONLY)] if system == "bertlab_head_only" else []
-        bench.bertlab_fit(folder, overlay, seed, epochs, flags)
+        command = [*_loop_command(bench, overlay, seed, epochs, folder), "--ring", str(ring)]
+        run_command([*command, "--places", str(len(SYSTEMS))], folder / "log.txt")
+        return
+    flags = ["--config", str(HEAD_ONLY)] if system == "bertlab_head_only" else []
+    clock = {"ring": ring, "place": place, "places": len(SYSTEMS)}
+    bench.bertlab_fit(folder, overlay, seed, epochs, flags, clock)
+
+
+def _row(bench: Bench, folder: Path) -> dict[str, Any]:
     clock = read_clock(folder / "clock.json")
     shutil.rmtree(folder)
-    rates = throughput(clock, bench.warm_up_epochs)
     return {
-        "examples_per_second": rates.examples,
-        "tokens_per_second": rates.tokens,
         "step_seconds": statistics.median(step_times(clock, bench.warm_up_epochs)),
         "rows_per_epoch": clock["rows_per_epoch"],
         "tokens_per_epoch": clock["tokens_per_epoch"],
     }
 
 
-def loop_command(bench: Bench, overlay: str, seed: int, epochs: int, folder: Path) -> list[str]:
-    """The hand-written loop, with the precision that bertlab's overlay asks for."""
+def _loop_command(bench: Bench, overlay: str, seed: int, epochs: int, folder: Path) -> list[str]:
     wanted = yaml.safe_load((ROOT / overlay).read_text(encoding="utf-8"))
     command = [PYTHON, "-m", "experiments.speed_finetuning.hand_written_loop", "--source", bench.source]
     command += ["--seed", str(seed), "--epochs", str(epochs), "--output", str(folder / "clock.json")]

@@ -43,9 +43,10 @@ def runs(study: dict[str, Any]) -> Iterator[Run]:
             run = partial(fit, bench, system, settings, seed, training["epochs"])
             yield {"part": "training", "seed": seed, "system": system}, run
     yield from predictions(Bench(study["config"], many, WORK, 0), bench, study)
+    measured = cache(partial(measure_overhead, bench, overhead))  # of a seed: all systems at the same time
     for seed in study["seeds"]:
         for system in SYSTEMS:
-            run = partial(measure_overhead, bench, overhead, system, seed)
+            run = partial(lambda seed, system: measured(seed)[system], seed, system)
             yield {"part": "overhead", "seed": seed, "system": system}, run
 
 

@@ -59,10 +59,16 @@ class Bench:
         }
 
     def bertlab_fit(
-        self, folder: Path, overlay: str | None, seed: int, epochs: int, flags: Sequence[str] = ()
+        self,
+        folder: Path,
+        overlay: str | None,
+        seed: int,
+        epochs: int,
+        flags: Sequence[str] = (),
+        clock: Mapping[str, Any] | None = None,
     ) -> Any:
-        """`bertlab fit` with everything it logs by default, and the clock."""
-        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder), "--run.name", "fit"]
+        """`bertlab fit` with everything it logs by default, and the clock, with these arguments of its own."""
+        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder, clock), "--run.name", "fit"]
         command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs), *flags]
         return run_command(command, folder / "log.txt")
 
@@ -91,7 +97,9 @@ class Bench:
         """Where a run leaves what it makes."""
         return self.work / f"{verb}_{system}_{seed}"
 
-    def _bertlab_options(self, overlay: str | None, folder: Path) -> list[str]:
+    def _bertlab_options(
+        self, overlay: str | None, folder: Path, clock: Mapping[str, Any] | None = None
+    ) -> list[str]:
         configs = ["--config", self.config, *(["--config", overlay] if overlay else [])]
         return [
             *configs,
@@ -99,6 +107,7 @@ class Bench:
             *("--run.root", str(folder), "--run.version", "0"),
             *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
             *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
+            *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in (clock or {}).items()),
         ]
 
     def _hf_options(self, settings: Mapping[str, Any], folder: Path) -> list[str]:
