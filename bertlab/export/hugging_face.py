@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from bertlab.corpus.atomic_files import read_json
 from bertlab.heads.classification import ClassificationHead
 from bertlab.heads.layouts import LAYOUTS, REPLACED, SENTENCE, Layout, names_in_transformers
 from bertlab.heads.tagging import TaggingHead
@@ -43,7 +44,7 @@ PROBLEMS = {
 
 
 def export_hugging_face(task: TextTask, tokenizer: Any, folder: str | Path) -> PreTrainedModel:
-    """Write config.json, model.safetensors and the files of the tokenizer.
+    """Write config.json, model.safetensors and the files of the tokenizer, of word pieces vocab.txt too.
 
     The folder is there whole or not at all: it is made beside its place and renamed.
 
@@ -72,11 +73,26 @@ def export_hugging_face(task: TextTask, tokenizer: Any, folder: str | Path) -> P
         model.save_pretrained(part)
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
+            _write_word_pieces(part)
         part.chmod(0o755)  # mkdtemp makes it private
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return model
+
+
+def _write_word_pieces(folder: Path) -> None:
+    """Beside tokenizer.json the vocab.txt that Google's and other tools read: a piece a line, in the order of ids."""
+    if not (folder / "tokenizer.json").exists():  # a tokenizer of sentence pieces may have another file
+        return
+    saved = read_json(folder / "tokenizer.json")
+    if saved["model"]["type"] != "WordPiece":
+        return
+    ids = saved["model"]["vocab"] | {token["content"]: token["id"] for token in saved["added_tokens"]}
+    pieces = sorted(ids, key=ids.__getitem__)
+    if [ids[piece] for piece in pieces] == list(range(len(pieces))):  # else the lines would give other ids
+        text = "\n".join(pieces) + "\n"
+        (folder / "vocab.txt").write_text(text, encoding="utf-8", newline="\n")
 
 
 def hugging_face_model(task: TextTask) -> PreTrainedModel:

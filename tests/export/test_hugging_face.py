@@ -7,13 +7,17 @@ import torch
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForTokenClassification,
+    AutoTokenizer,
     BertForPreTraining,
     BertForSequenceClassification,
+    BertTokenizer,
 )
 
+from bertlab.corpus.vocabulary import read_pieces
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.export.hugging_face import export_hugging_face
 from bertlab.interfaces import WordBatch
+from bertlab.sources.models import model_folder
 from bertlab.tasks.pretraining import Pretraining
 from tests.encoders.tiny import padded_inputs
 from tests.tasks.test_pretraining_step import HAS_TYPES, TYPES, built, gradients
@@ -156,3 +160,17 @@ def test_what_transformers_does_not_have_is_refused_and_leaves_nothing(tmp_path)
     with pytest.raises(OSError, match="no space"):
         export_hugging_face(good, Full(), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_word_pieces_are_written_as_a_list_too(tmp_path):
+    """Google's own tools, and transformers, read the same ids out of vocab.txt."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("packaged:minilm_l6_v2"))
+    tokenizer.add_tokens(["covfefe"])
+    export_hugging_face(built(tiny_task("mlm")), tokenizer, tmp_path / "out")
+    pieces = read_pieces(tmp_path / "out" / "vocab.txt")
+    assert {piece: number for number, piece in enumerate(pieces)} == tokenizer.get_vocab()
+    assert pieces[101:104] == ["[CLS]", "[SEP]", "[MASK]"]
+    peer = BertTokenizer(vocab=str(tmp_path / "out" / "vocab.txt"))
+    text = "Zürich's unaffable [MASK]"
+    assert peer(text).input_ids == tokenizer(text).input_ids
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("covfefe").input_ids == [101, 30522, 102]
