@@ -33,12 +33,14 @@ _NAMES = {
     "calibration_error": "calibration error",
     "loss": "loss",
 }
+#: Metrics that each type of entity has too, under `<name>_<type>`.
+_OF_KINDS = ("precision", "recall", "f1")
 #: Confusion matrices of more classes are not printed: they would not fit the terminal.
 _MOST_CLASSES = 12
 
 
 class Results(Callback):
-    """Prints the metrics of a test or validation as a table, with the confusion matrix, and keeps them.
+    """Prints the metrics of a test or validation as tables, with the confusion matrix, and keeps them.
 
     They are kept in <run directory>/results.json, under the name of the split.
     """
@@ -66,7 +68,12 @@ class Results(Callback):
         positive = getattr(pl_module, "positive_label", None) or (names[1] if len(names) == 2 else "positive")
         path = Path(trainer.default_root_dir)
         console = Console()
-        console.print(metrics_table(metrics, f"{path.parent.name}/{path.name}: {split} split", positive))
+        kinds = kinds_in(metrics)
+        of_kinds = {f"{name}_{kind}" for name in _OF_KINDS for kind in kinds}
+        shown = {key: value for key, value in metrics.items() if key not in of_kinds}
+        console.print(metrics_table(shown, f"{path.parent.name}/{path.name}: {split} split", positive))
+        if kinds:
+            console.print(kinds_table(metrics, kinds))
         if matrix is not None and names:
             if len(names) <= _MOST_CLASSES:
                 console.print(confusion_table(matrix, names))
@@ -99,6 +106,32 @@ def metrics_table(metrics: dict[str, float], title: str, positive: str) -> Table
     table.add_column("value", justify="right")
     for key in [*(k for k in _NAMES if k in metrics), *sorted(k for k in metrics if k not in _NAMES)]:
         table.add_row(_NAMES.get(key, key).format(positive=positive), f"{metrics[key]:.4f}")
+    return table
+
+
+def kinds_in(metrics: dict[str, float]) -> list[str]:
+    """The types of entities that have metrics of their own, in the order of the metrics.
+
+    >>> kinds_in({"f1": 0.5, "precision_geo-loc": 0.5, "recall_geo-loc": 0.5, "f1_geo-loc": 0.5, "f1_x": 1.0})
+    ['geo-loc']
+    """
+    kinds = (key.removeprefix("f1_") for key in metrics if key.startswith("f1_"))
+    return [kind for kind in kinds if all(f"{name}_{kind}" in metrics for name in _OF_KINDS)]
+
+
+def kinds_table(metrics: dict[str, float], kinds: Sequence[str]) -> Table:
+    """A row for each type of entity.
+
+    Args:
+        metrics: without the prefix of their split.
+        kinds: of `kinds_in`.
+    """
+    table = Table(title="types of entities")
+    table.add_column("type")
+    for name in _OF_KINDS:
+        table.add_column(_NAMES[name], justify="right")
+    for kind in kinds:
+        table.add_row(kind, *(f"{metrics[f'{name}_{kind}']:.4f}" for name in _OF_KINDS))
     return table
 
 

@@ -15,6 +15,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 from sklearn.metrics import f1_score as f1_of_classes
 from transformers import BertForTokenClassification
 
+from bertlab.callbacks.fast_gradient import FastGradient
+from bertlab.callbacks.r_drop import RDrop
 from bertlab.encoders.encoder import Encoder
 from bertlab.export.hugging_face import copied_into, hugging_face_model
 from bertlab.interfaces import (
@@ -306,6 +308,19 @@ def test_batches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     data.test_dataloader = data.predict_dataloader
     with pytest.raises(ValueError, match="words with tags, got words without"):
         tiny_trainer(tmp_path).test(tiny_tagger(), datamodule=data)
+
+
+def test_strategies_wrap_its_loss_for_any_split(tmp_path: Path) -> None:
+    def trained(*strategies: Callback, splits: int = 1) -> list[torch.Tensor]:
+        task = tiny_tagger(optimizer=lambda p: torch.optim.SGD(p, lr=0.5))
+        trainer = tiny_trainer(tmp_path, accumulate_grad_batches=splits, callbacks=list(strategies))
+        trainer.fit(task, datamodule=TinyWords(splits=splits))
+        return [p.detach() for p in task.parameters()]
+
+    plain, adversarial = trained(), trained(FastGradient(), RDrop())
+    assert max(float((a - b).abs().max()) for a, b in zip(plain, adversarial, strict=True)) > 1e-4
+    for a, b in zip(adversarial, trained(FastGradient(), RDrop(), splits=4), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 class FrozenEncoder(Callback):
