@@ -9,7 +9,12 @@ from typing import Any
 import yaml
 
 #: Packages of which a fragment may name a class → the extra of pyproject.toml that has them.
-EXTRAS = {"pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
+EXTRAS = {
+    "pytorch_optimizer": "optimizers",
+    "schedulefree": "optimizers",
+    "peft": "peft",
+    "opacus": "privacy",
+}
 
 
 class UsageError(ValueError):

@@ -157,6 +157,18 @@ class Trunk(NamedTuple):
     values: Tensor
 
 
+class PoissonDraw(NamedTuple):
+    """How the rows of optimizer steps are drawn: each by a coin of its own.
+
+    Attributes:
+        rate: the probability of a row to be in a step, in (0, 1].
+        rows: of the training split.
+    """
+
+    rate: float
+    rows: int
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A part of a model that is frozen, trained and given a rate as one: an object, equal only to itself.
@@ -236,6 +248,23 @@ class HasEncoderBlocks(Protocol):
 
 
 @runtime_checkable
+class TakesAdapters(Protocol):
+    """A task into whose encoder small trained modules can be put beside linear layers."""
+
+    def add_adapters(self, settings: Mapping[str, Any], generator: torch.Generator) -> Sequence[nn.Parameter]:
+        """Put adapters into the blocks of the encoder, which stay the same objects.
+
+        Args:
+            settings: of `bertlab.encoders.adapters.settings_of`.
+            generator: decides about their first weights.
+
+        Returns:
+            The parameters that are to be trained in the place of the encoder's own.
+        """
+        ...
+
+
+@runtime_checkable
 class HasTrainingLoss(Protocol):
     """A task whose training loss strategies can add to, or compute several times for one step."""
 
@@ -297,6 +326,22 @@ class HasFixedRows(Protocol):
 
     def dataset(self, name: str) -> FixedRows:
         """The rows of "train" or "validation", numbered as `TextBatch.index` numbers them."""
+        ...
+
+
+@runtime_checkable
+class DrawsPoisson(Protocol):
+    """A data module that can draw each row for each optimizer step independently of all others."""
+
+    def draw_poisson(self, entropy: int | None) -> PoissonDraw:
+        """Draw so from the next training loader on; called before it is made.
+
+        Args:
+            entropy: decides about the draws; None: the seed does.
+
+        Raises:
+            ValueError: options that make a row's part in a step depend on other rows.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from bertlab.callbacks.run import EXCLUSIVE, RESOURCES
+from bertlab.callbacks.run import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
 from bertlab.callbacks.triggers import Follow
 from bertlab.interfaces import (
     HasBlocks,
@@ -99,8 +99,8 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
     """Who has what one strategy alone can have: a resource, or the lead of stages or cycles.
 
     Raises:
-        ValueError: an unknown name in `touches`; two strategies that claim the same, or one
-            that keeps what another makes differ each time (both are named).
+        ValueError: an unknown name in `touches`; two strategies that claim the same, one that keeps what another makes
+            differ each time, or one whose privacy another would undo (both are named).
         TypeError: class weights for a task that takes none.
     """
     claimed: dict[str, Strategy] = {}
@@ -119,6 +119,7 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
                 )
             claimed[claim] = strategy
     _check_trunk(strategies, claimed.get("trunk"))
+    _check_privacy(strategies, claimed.get("privacy"))
     if "class_weights" in claimed and not isinstance(module, HasClassWeights):
         raise TypeError(
             f"{type(claimed['class_weights']).__name__} weighs classes, and {type(module).__name__} "
@@ -134,6 +135,15 @@ def _check_trunk(strategies: Sequence[Strategy], keeper: Strategy | None) -> Non
                 f"{type(keeper).__name__} keeps what the frozen blocks make of each row, and "
                 f"{type(strategy).__name__} makes it differ from pass to pass (noise, or changes of tokens, embeddings "
                 "or frozen weights): take one of them out of trainer.callbacks"
+            )
+
+
+def _check_privacy(strategies: Sequence[Strategy], private: Strategy | None) -> None:
+    for strategy in strategies if private else ():
+        if strategy is not private and (more := strategy.touches - BESIDE_PRIVACY):
+            raise ValueError(
+                f"{type(private).__name__} accounts for what is learnt of each row, and {type(strategy).__name__} "
+                f"touches {', '.join(sorted(more))} outside that account: take one of them out of trainer.callbacks"
             )
 
 

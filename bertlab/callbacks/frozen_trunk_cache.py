@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.triggers import Horizon
@@ -87,7 +88,8 @@ class FrozenTrunkCache(Strategy):
                 "FrozenTrunkCache needs data whose rows it can read beside the batches, such as "
                 f"TextClassificationData; {type(data).__name__} has no dataset(name)"
             )
-        self._freezes = any("trainable" in s.touches for s in Conductor.of(trainer).strategies)
+        strategies = Conductor.of(trainer).strategies
+        self._freezes = any(s.touches & FREEZING for s in strategies)
         if self._freezes and module.trunk_unit(2) is None:
             rank_zero_warn(
                 "FrozenTrunkCache: this encoder cannot be divided between its layers (it is not built as BERT, or "

@@ -32,9 +32,12 @@ RESOURCES = {
     "average": "one strategy alone decides",
     "checkpoints": "each its own files",
     "trunk": "one strategy alone keeps what the frozen blocks make of each row",
+    "privacy": "one strategy alone bounds what is learnt of a row; beside it only what looks at no row and no gradient",
     "inputs": "what passes see, in frozen blocks too, is not the same each time; not beside `trunk`",
 }
-EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk"}
+EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk", "privacy"}
+#: What strategies may touch beside one that bounds what is learnt of a row: none of it looks at rows or gradients.
+BESIDE_PRIVACY = {"trainable", "parameters", "lr", "weights", "average", "checkpoints", "trunk"}
 
 
 class Run:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def initialised(
     trainer: Trainer, module: LightningModule, strategies: Sequence[Strategy]
 ) -> dict[int, Tensor]:
-    """Let strategies change the weights that training starts from.
+    """Let strategies change the weights that training starts from, then add parameters of their own.
 
     Args:
         trainer: about to train.
@@ -34,6 +34,8 @@ def initialised(
     blocks = Blocks(module.encoder_blocks())
     for strategy in strategies:
         strategy.initialise(blocks, seeded(trainer, f"{type(strategy).__name__}/start"))
+    for strategy in strategies:
+        strategy.extend(module, seeded(trainer, f"{type(strategy).__name__}/parameters"))
     if not any(strategy.needs_starting_weights for strategy in strategies):
         return {}
     return {id(p): p.detach().clone() for block in blocks for p in block.parameters()}

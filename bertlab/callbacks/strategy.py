@@ -113,6 +113,16 @@ class Strategy(Callback):
             generator: for random numbers, the same on all ranks.
         """
 
+    def extend(self, module: LightningModule, generator: torch.Generator) -> None:
+        """Add parameters to the encoder, which are in its blocks before an optimizer is built.
+
+        Called when all strategies have changed the weights that training starts from (`initialise`).
+
+        Args:
+            module: the task, whose head is not built yet.
+            generator: for random numbers, the same on all ranks.
+        """
+
     def never_acts(self, horizon: Horizon) -> str | None:
         """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
         return None

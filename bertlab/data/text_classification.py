@@ -14,8 +14,10 @@ from bertlab.data.text_data import TextData
 from bertlab.data.text_source import TextSource, check_options
 from bertlab.data.tokenised import tokenise
 from bertlab.data.tokenised_texts import TokenisedTexts
+from bertlab.interfaces import PoissonDraw
 from bertlab.samplers.class_balanced import ClassBalanced
-from bertlab.samplers.token_budget import DrawsRows
+from bertlab.samplers.poisson import PoissonSampler
+from bertlab.samplers.token_budget import DrawsRows, TokenBudgetSampler
 
 
 class TextClassificationData(TextData):
@@ -96,6 +98,7 @@ class TextClassificationData(TextData):
         self.problem: Problem = problem
         self.max_length = max_length
         self.resampling_power = resampling_power
+        self._poisson: tuple[int | None] | None = None
 
     @property
     def num_labels(self) -> int | None:
@@ -135,6 +138,29 @@ class TextClassificationData(TextData):
             return None
         assert dataset.labels is not None
         return ClassBalanced(dataset.labels.numpy(), self.resampling_power, self.seed)
+
+    def draw_poisson(self, entropy: int | None) -> PoissonDraw:
+        """Draw each row for each training step by a coin of its own; see `bertlab.interfaces.DrawsPoisson`."""
+        if self.batch_size is None or self.max_tokens is not None or self.resampling_power > 0:
+            raise ValueError(
+                "Poisson samples take data.init_args.batch_size, the expected rows of a step, and neither max_tokens "
+                f"nor resampling_power, which look at other rows; got batch_size {self.batch_size}, max_tokens "
+                f"{self.max_tokens}, resampling_power {self.resampling_power}"
+            )
+        self._poisson, rows = (entropy,), len(self.dataset("train"))
+        return PoissonDraw(min(1.0, self.batch_size / rows), rows)
+
+    def training_sampler(
+        self, dataset: TokenisedTexts, ranks: int, rank: int, micro_batches: int
+    ) -> TokenBudgetSampler:
+        """Poisson samples, if they are asked for."""
+        if self._poisson is None:
+            return super().training_sampler(dataset, ranks, rank, micro_batches)
+        assert self.batch_size is not None
+        (entropy,) = self._poisson
+        return PoissonSampler(
+            dataset.lengths, self.batch_size, ranks, rank, micro_batches, self.seed, entropy
+        )
 
     def predict_table(self) -> pa.Table:
         """The predicted rows in order, to write predictions beside: `id`, or else `text` (and `text_pair`)."""

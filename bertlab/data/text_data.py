@@ -134,20 +134,34 @@ class TextData(LightningDataModule):
         """Micro-batches of packed sequences, in optimizer steps that all ranks share; resumable anywhere."""
         dataset, (ranks, rank) = self.dataset("train"), self._ranks()
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        sampler = TokenBudgetSampler(
+        sampler = self.training_sampler(dataset, ranks, rank, accumulated)
+        loader = ResumableLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
+        if self.trainer is not None:
+            loader.position = partial(self._position.at_first_batch, self.trainer)
+        return loader
+
+    def training_sampler(
+        self, dataset: TokenisedTexts, ranks: int, rank: int, micro_batches: int
+    ) -> TokenBudgetSampler:
+        """What plans the optimizer steps.
+
+        Args:
+            dataset: the training split.
+            ranks: how many there are.
+            rank: this one.
+            micro_batches: of a step on each rank.
+        """
+        draw = self.drawn(dataset)
+        return TokenBudgetSampler(
             dataset.lengths,
             self.batch_size,
             self.max_tokens,
             ranks,
             rank,
-            accumulated,
+            micro_batches,
             self.seed,
-            draw=self.drawn(dataset),
+            draw=draw,
         )
-        loader = ResumableLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
-        if self.trainer is not None:
-            loader.position = partial(self._position.at_first_batch, self.trainer)
-        return loader
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The validation split by length, every row once over all ranks; nothing where there is none."""

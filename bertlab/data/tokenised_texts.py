@@ -59,7 +59,7 @@ class TokenisedTexts(Dataset[TextBatch]):
         """Pack rows one after another, longest first, without padding.
 
         Args:
-            rows: (S,) rows of this data set.
+            rows: (S,) rows of this data set; none give an empty batch.
             step_rows: (G,) rows of the whole optimizer step, whose labels go into `step_labels`.
             micro_batches: how many micro-batches the step has over all ranks.
         """
@@ -68,7 +68,7 @@ class TokenisedTexts(Dataset[TextBatch]):
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
         # Position of every token in the flat array: its text's offset plus its place within the text.
-        flat = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
+        flat = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(lengths.sum())
         types = np.zeros(len(flat)) if self.token_type_ids is None else self.token_type_ids[flat]
         index = torch.from_numpy(rows)
         step_labels = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from bertlab.encoders.adapters import Adapters, add_adapters
 from bertlab.encoders.blocks import blocks_of
 from bertlab.encoders.dropout import swap_dropout
 from bertlab.encoders.initializer import Initializer
@@ -59,6 +60,8 @@ class Encoder(nn.Module):
         self.divisible = can_be_divided(model)
         self._initializer = initializer or Initializer(model)
         self._blocks = tuple(blocks_of(model, self._initializer))
+        #: what `add_adapters` has put in.
+        self.adapters: Adapters | None = None
         self.train()
 
     @property
@@ -107,6 +110,24 @@ class Encoder(nn.Module):
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
             self._blocks = tuple(blocks_of(self.model, self._initializer))
+
+    def add_adapters(self, settings: Mapping[str, Any], generator: torch.Generator) -> Adapters:
+        """Put adapters beside linear layers; once, asked again for the same it leaves them as they are.
+
+        Args:
+            settings: of `bertlab.encoders.adapters.settings_of`.
+            generator: decides about their first weights.
+
+        Raises:
+            ValueError: it has other adapters already; see `bertlab.encoders.adapters.add_adapters`.
+        """
+        if self.adapters is None:
+            self.adapters = add_adapters(self.model, self._blocks, settings, generator)
+        elif self.adapters.settings != settings:
+            raise ValueError(
+                f"the encoder has adapters already ({self.adapters.settings}), and cannot have others ({settings})"
+            )
+        return self.adapters
 
     def blocks(self) -> list[Block]:
         """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""

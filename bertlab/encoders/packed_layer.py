@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -87,11 +87,24 @@ class PackedLayer(nn.Module):
         return hidden_states
 
 
-def _project(hidden: Tensor, linears: Sequence[nn.Linear], heads: int) -> Tensor:
-    """Several linear layers in one product: (N, D) to (N, number of layers, H, E)."""
-    weight = torch.cat([linear.weight for linear in linears])
-    bias = torch.cat([linear.bias for linear in linears])
+def _project(hidden: Tensor, linears: Sequence[nn.Module], heads: int) -> Tensor:
+    """Several linear layers: (N, D) to (N, number of layers, H, E); in one product, if they are that and no more.
+
+    What stands in the place of a linear layer (an adapter of peft, a quantised layer), or has hooks, is called.
+    """
+    plain = [linear for linear in linears if _is_plain(linear)]
+    if len(plain) < len(linears):
+        projected = [linear(hidden).unflatten(1, (heads, -1)) for linear in linears]
+        return torch.stack(projected, 1)
+    weight = torch.cat([linear.weight for linear in plain])
+    bias = torch.cat([linear.bias for linear in plain])
     return functional.linear(hidden, weight, bias).unflatten(1, (len(linears), heads, -1))
+
+
+def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a call does nothing but the product with its weight."""
+    hooks = linear._forward_hooks or linear._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    return type(linear) is nn.Linear and "forward" not in vars(linear) and not hooks
 
 
 def _residual(output: Any, hidden: Tensor, residual: Tensor) -> Tensor:

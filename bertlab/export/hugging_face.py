@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from bertlab.corpus.atomic_files import read_json
+from bertlab.encoders.adapters import plain_parameters
 from bertlab.heads.classification import ClassificationHead
 from bertlab.heads.layouts import LAYOUTS, REPLACED, SENTENCE, Layout, names_in_transformers
 from bertlab.heads.tagging import TaggingHead
@@ -36,6 +37,8 @@ CLASSIFIERS = {"bert", "albert"}
 TAGGERS = {
     "bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "albert", "deberta-v2", "mpnet",
 }  # fmt: skip
+#: Prefix in a task of the names of its encoder's parameters.
+ENCODER = "encoder.model."
 PROBLEMS = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
@@ -131,7 +134,7 @@ def hugging_face_model(task: TextTask) -> PreTrainedModel:
 
 
 def copied_into(model: PreTrainedModel, task: TextTask) -> dict[str, str]:
-    """Copy the weights of a task into a model of transformers.
+    """Copy the weights of a task into a model of transformers; adapters are merged into those they stand beside.
 
     Args:
         model: of `hugging_face_model`, or of the same class.
@@ -144,7 +147,8 @@ def copied_into(model: PreTrainedModel, task: TextTask) -> dict[str, str]:
         ValueError: the model has parameters that the task has not, or of other shapes.
     """
     names = _names(model, task)
-    state = task.state_dict()
+    encoder = {f"{ENCODER}{name}": value for name, value in plain_parameters(task.encoder.model)}
+    state = task.state_dict() | encoder
     place = dict(model.named_parameters(remove_duplicate=False))
     held = {id(place[theirs]) for theirs in names.values() if theirs in place}
     missing = [name for name, parameter in place.items() if id(parameter) not in held]
@@ -171,10 +175,10 @@ def _names(model: PreTrainedModel, task: TextTask) -> dict[str, str]:
     prefix = "" if base is model else f"{model.base_model_prefix}."
     inside = {name for name, _ in base.named_parameters(remove_duplicate=False)}
     names: dict[str, str] = {}
-    for name, _ in task.encoder.model.named_parameters(remove_duplicate=False):
+    for name, _ in plain_parameters(task.encoder.model):
         # A pooler that the model has no place for (RoBERTa's, of a sentence task) stays behind.
         if name in inside or not name.startswith("pooler."):
-            names[f"encoder.model.{name}"] = f"{prefix}{name}"
+            names[f"{ENCODER}{name}"] = f"{prefix}{name}"
     for part, head, layout in _heads(task):
         for mine, theirs in names_in_transformers(head, layout).items():
             names[f"{part}.{mine}"] = theirs

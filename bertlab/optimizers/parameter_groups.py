@@ -110,9 +110,11 @@ def _undecayed(block: Block) -> set[int]:
     """Identities of the parameters that weight decay must not pull to zero.
 
     A normalisation is told by its class name, since transformers gives many models a class of their own
-    (`LlamaRMSNorm`, `ModernBertRMSNorm`, …); a vector is a bias or a scale.
+    (`LlamaRMSNorm`, `ModernBertRMSNorm`, …); a vector is a bias or a scale. The scales of (IA)³, which begin at 1, are
+    vectors too, though peft gives them two dimensions.
     """
-    vectors = {id(parameter) for parameter in block.parameters() if parameter.dim() <= 1}
+    named = [pair for top in block.modules for pair in top.named_parameters()]
+    vectors = {id(parameter) for name, parameter in named if parameter.dim() <= 1 or ".ia3_l." in f".{name}"}
     norms = {
         id(parameter)
         for top in block.modules

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from bertlab.optimizers.averages import mean_of
-from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK
+from bertlab.tasks.checkpoint import ADAPTERS, LABEL_NAMES, PROBLEM, TASK
 from bertlab.tracking.checkpoint_io import read_checkpoint
 
 #: What a checkpoint says of its task: alike in all.
-_OF_TASK = {TASK: "task", PROBLEM: "problem", LABEL_NAMES: "label names"}
+_OF_TASK = {TASK: "task", PROBLEM: "problem", LABEL_NAMES: "label names", ADAPTERS: "adapters"}
 #: What else a checkpoint of weights says of itself: that of the last.
 _KEPT = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 TASK, PROBLEM, LABEL_NAMES = "bertlab_task", "bertlab_problem", "bertlab_label_names"
+#: Present in the checkpoint of an encoder with adapters: their settings.
+ADAPTERS = "bertlab_adapters"
 
 
 def describe(checkpoint: dict[str, Any], task: str, problem: str, label_names: Sequence[str] | None) -> None:

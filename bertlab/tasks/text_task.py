@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from bertlab.interfaces import Block, TextBatch
 from bertlab.schedules.schedule import Schedule
+from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import check_problem, check_shapes, check_task, describe
 from bertlab.tasks.finite_loss import FiniteLoss
 from bertlab.tasks.optimization import optimization
@@ -126,6 +128,18 @@ class TextTask(LightningModule):
         """The encoder's blocks from the embeddings up."""
         return self.encoder.blocks()
 
+    def add_adapters(self, settings: Mapping[str, Any], generator: torch.Generator) -> Sequence[nn.Parameter]:
+        """Put adapters into the encoder; see `bertlab.interfaces.TakesAdapters`.
+
+        Raises:
+            TypeError: the encoder takes none.
+        """
+        if not hasattr(self.encoder, "add_adapters"):
+            raise TypeError(
+                f"adapters need an encoder that takes them: {type(self.encoder).__name__} has no add_adapters"
+            )
+        return self.encoder.add_adapters(settings, generator).parameters
+
     @property
     def word_embedding(self) -> nn.Module:
         """The encoder's table of word pieces."""
@@ -172,6 +186,7 @@ class TextTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is of."""
         describe(checkpoint, self.name, self.problem, self.label_names)
+        describe_adapters(checkpoint, self.encoder)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit; take the labels from it where none are known.
@@ -183,6 +198,8 @@ class TextTask(LightningModule):
         if self.head is None:
             self.label_names = names
             self.head = self.build_head()
+        fitting = self._trainer is not None and self._trainer.state.fn == "fit"
+        adapters_from(checkpoint, self.encoder, fitting)
         check_shapes(checkpoint, self.state_dict())
 
     def _check_built(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.strategy import Strategy
-from bertlab.interfaces import Block, TextBatch, Trunk
+from bertlab.encoders.adapters import Adapters, add_adapters
+from bertlab.interfaces import Block, PoissonDraw, TextBatch, Trunk
 from bertlab.losses.reduction import weighted_mean
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
 
@@ -57,6 +58,7 @@ class TinyTask(LightningModule):
         self.losses: list[float] = []
         self.validation_losses = validation_losses
         self.validations = 0
+        self.adapters: Adapters | None = None
         self.known_trunk: Callable[[TextBatch], Trunk | None] | None = None
 
     def blocks(self) -> list[Block]:
@@ -71,6 +73,10 @@ class TinyTask(LightningModule):
 
     def encoder_blocks(self) -> list[Block]:
         return self.blocks()[:-1]
+
+    def add_adapters(self, settings: Mapping[str, Any], generator: torch.Generator) -> Sequence[nn.Parameter]:
+        self.adapters = self.adapters or add_adapters(self, self.encoder_blocks(), settings, generator)
+        return self.adapters.parameters
 
     @property
     def word_embedding(self) -> nn.Module:
@@ -175,6 +181,10 @@ class TinyData(LightningDataModule):
 
     def class_counts(self) -> Tensor:
         return torch.tensor([60, 30, 10])
+
+    def draw_poisson(self, entropy: int | None) -> PoissonDraw:
+        """What it says of itself; its steps are always of G rows."""
+        return PoissonDraw(1 / self.batches, G * self.batches)
 
     def dataset(self, name: str) -> TinyRows:
         assert self.trainer is not None

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
 import bertlab.callbacks
-from bertlab.callbacks.run import EXCLUSIVE
+from bertlab.callbacks.run import BESIDE_PRIVACY, EXCLUSIVE
 from bertlab.callbacks.strategy import Strategy
 from bertlab.tracking.checkpoints import settle_counters
 from tests.bits import assert_equal
@@ -84,6 +84,8 @@ def clash(fragments: tuple[Path, ...]) -> bool:
         or bool(one.touches & other.touches & EXCLUSIVE)
         or (one.leads is not None and one.leads == other.leads)
         or {"trunk", "inputs"} <= one.touches ^ other.touches
+        or ("privacy" in one.touches and not other.touches <= BESIDE_PRIVACY)
+        or ("privacy" in other.touches and not one.touches <= BESIDE_PRIVACY)
     )
 
 
