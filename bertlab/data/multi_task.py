@@ -98,8 +98,9 @@ class MultiTaskData(LightningDataModule):
     @label_names.setter
     def label_names(self, names: Mapping[str, Sequence[str] | None]) -> None:
         for name, data in self.tasks.items():
-            if names.get(name) is not None:
-                data.label_names = names[name]
+            known = names.get(name)
+            if known is not None:
+                data.label_names = tuple(known)
 
     def prepare_data(self) -> None:
         """Download, repair and tokenise into the cache, on one process."""

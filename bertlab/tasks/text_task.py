@@ -154,7 +154,7 @@ class TextTask(LightningModule):
     def training_loss(self, batch: Any) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step, without any side effect."""
 
-    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
         # Through self: strategies may have put a loss of their own in its place.
         return self.finish_training_step(self.training_loss(batch), batch)
