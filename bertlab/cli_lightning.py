@@ -264,7 +264,8 @@ class BertlabCLI(LightningCLI):
         elif self.checkpoint.is_file():
             names = read_checkpoint(self.checkpoint, mmap=True).get("bertlab_label_names")
             if names is not None and hasattr(type(self.datamodule), "label_names"):
-                self.datamodule.label_names = tuple(names)
+                # Of several tasks each has names of its own.
+                self.datamodule.label_names = names if isinstance(names, dict) else tuple(names)
 
 
 def _has_test(model: LightningModule, data: LightningDataModule) -> bool:

@@ -40,6 +40,7 @@ class TextBatch:
             A loss that normalises by them gives the same gradient for one batch, many micro-batches and
             many ranks.
         micro_batches: how many micro-batches, over all ranks, the optimizer step is split into.
+        task: name of the task that it is of, where there are several.
     """
 
     input_ids: Tensor
@@ -49,6 +50,7 @@ class TextBatch:
     labels: Tensor | None = None
     step_labels: Tensor | None = None
     micro_batches: int = 1
+    task: str | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """A copy on `device`; `lengths` stays on the CPU, where its values are read without a sync."""
@@ -116,6 +118,30 @@ class WordBatch(TextBatch):
     places: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     words: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     sentences: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+
+@dataclass(slots=True)
+class MultiTaskBatch:
+    """One micro-batch of an optimizer step that is of several tasks, or of one of several.
+
+    Attributes:
+        parts: the micro-batch of each task, which it names.
+    """
+
+    parts: tuple[TextBatch, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """A copy on `device`."""
+        return replace(self, parts=tuple(part.to(device, non_blocking) for part in self.parts))
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory."""
+        return replace(self, parts=tuple(part.pin_memory() for part in self.parts))
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches, over all ranks, the optimizer step is split into."""
+        return self.parts[0].micro_batches
 
 
 class EncoderOutput(NamedTuple):
@@ -273,6 +299,26 @@ class HasTrainingLoss(Protocol):
 
         `training_step` calls it through `self`, since strategies put their own in its place while they train.
         """
+        ...
+
+
+@runtime_checkable
+class HasTasks(Protocol):
+    """A task, or a data module, that is made of several, each by its name."""
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The tasks, or the data modules, in order."""
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A batch that is made of one for each of several tasks."""
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """The batches, each with the name of its `task`."""
         ...
 
 

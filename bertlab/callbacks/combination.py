@@ -14,6 +14,7 @@ from bertlab.interfaces import (
     HasBlocks,
     HasClassWeights,
     HasEncoderBlocks,
+    HasTasks,
     HasTrainingLoss,
     HasWordEmbedding,
 )
@@ -84,6 +85,11 @@ def _check_task(strategies: Sequence[Strategy], module: LightningModule) -> None
             f"strategies need a task with blocks() and encoder_blocks(), which {type(module).__name__} lacks"
         )
     for strategy in strategies:
+        if strategy.needs_tasks and not isinstance(module, HasTasks):
+            raise TypeError(
+                f"{type(strategy).__name__} works on the gradients of several tasks, and {type(module).__name__} is "
+                "one: use bertlab.tasks.multi_task.MultiTask, or leave it out of trainer.callbacks"
+            )
         if "loss" in strategy.touches and not isinstance(module, HasTrainingLoss):
             raise TypeError(
                 f"{type(strategy).__name__} changes the training loss, and {type(module).__name__} has no "

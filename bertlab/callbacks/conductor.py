@@ -130,7 +130,8 @@ class Conductor:
         self._asked = {asked_by.state_key} if first else self._asked | {asked_by.state_key}
         if self._control is None or not first:
             return
-        for strategy in self._by_name:
+        # Those that put gradients together before those that change what there is: as their losses are nested.
+        for strategy in sorted(self._by_name, key=lambda s: -s.nesting):
             edit = self._runs[strategy.state_key].wishes.gradients
             if edit is not None:
                 edit()

@@ -26,7 +26,7 @@ RESOURCES = {
     "lr": "factors multiply",
     "loss": "nested, by their class's `nesting`",
     "passes": "nested, each computes gradients of its own",
-    "gradients": "in the order of their class names",
+    "gradients": "one after another: by `nesting`, the greatest first, then by class names",
     "word_vectors": "one strategy alone decides",
     "weights": "in the order of their class names",
     "average": "one strategy alone decides",

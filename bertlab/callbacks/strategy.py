@@ -74,9 +74,11 @@ class Strategy(Callback):
         touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
             strategies come together. Of what one alone decides, such as "trainable", two are refused by name. "inputs"
             belongs there where it adds noise, or changes tokens, embeddings or weights that may be frozen.
-        nesting: of strategies that wrap the loss: the one with the greater number is outside.
+        nesting: of strategies that wrap the loss: the one with the greater number is outside; of those that change
+            gradients it is the first.
         depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and
             ranks, even without dropout.
+        needs_tasks: whether it works on steps of several tasks (`bertlab.interfaces.HasTasks`).
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives. The stage of a
@@ -89,6 +91,7 @@ class Strategy(Callback):
     stages: int | None = None
     nesting: ClassVar[int] = 0
     depends_on_split: ClassVar[bool] = False
+    needs_tasks: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
     #: the stage entered last; −1 before training.

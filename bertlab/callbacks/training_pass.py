@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from bertlab.callbacks.random_state import RandomState
-from bertlab.interfaces import HasTrunk, HasWordEmbedding
+from bertlab.interfaces import HasParts, HasTasks, HasTrunk, HasWordEmbedding
 
 #: From a parameter, and the value that it has so far, to the value that the model is to see in its place.
 WeightChange = Callable[[nn.Parameter, Tensor], Tensor]
@@ -44,7 +44,7 @@ class TrainingPass:
 
     @property
     def batch(self) -> Any:
-        """The micro-batch."""
+        """The micro-batch; of one of several tasks, the part that is that task's."""
         return self._innermost.batch
 
     @property
@@ -122,6 +122,8 @@ def wrapped_loss(
 def wrap_loss(task: LightningModule, wrappers: Callable[[], Sequence[LossWrapper]]) -> None:
     """Put what strategies make of the training loss in the place of the task's, until `unwrap_loss`.
 
+    Of a micro-batch with parts of several tasks, strategies see one part after another, and the loss is the mean.
+
     Args:
         task: with a `training_loss`.
         wrappers: gives those that hold at the time, the outermost first.
@@ -129,7 +131,9 @@ def wrap_loss(task: LightningModule, wrappers: Callable[[], Sequence[LossWrapper
     own: Any = task.training_loss
 
     def training_loss(batch: Any) -> Tensor:
-        return wrapped_loss(task, own, batch, wrappers())
+        if not isinstance(batch, HasParts):
+            return wrapped_loss(task, own, batch, wrappers())
+        return torch.stack([wrapped_loss(task, own, part, wrappers()) for part in batch.parts]).mean()
 
     # On the instance: the class, and what it does without strategies, is left alone.
     vars(task)["training_loss"] = training_loss
@@ -174,7 +178,8 @@ class TaskLoss(nn.Module):
         """One pass through the model."""
         self.number += 1
         with ExitStack() as hooks:
-            hooks.callback(self.task.register_forward_hook(self._keep_outputs).remove)
+            answering = self.task.tasks[self.batch.task] if isinstance(self.task, HasTasks) else self.task
+            hooks.callback(answering.register_forward_hook(self._keep_outputs).remove)
             if self._embeddings:
                 hooks.callback(self._hook_embeddings())
             values = self._values() if self._weights else {}

@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader
 
 from bertlab.data.prefetch import ahead
 from bertlab.interfaces import StepData
-from bertlab.samplers.step_parts import StepPartSampler
-from bertlab.samplers.token_budget import TokenBudgetSampler
 
 
 @runtime_checkable
@@ -22,6 +20,15 @@ class _TellsQuantities(Protocol):
     def quantities(self, part: Any) -> dict[str, float]: ...
 
     def __getitem__(self, part: Any) -> Any: ...
+
+
+@runtime_checkable
+class _Resumes(Protocol):
+    """A sampler that begins where it is told to."""
+
+    def resume(self, *position: Any) -> None: ...
+
+    def first_step(self) -> list[Any]: ...
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -44,7 +51,7 @@ class ResumableLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Batches from the current position to the end of the epoch."""
         if self.position is not None:
-            assert isinstance(self.sampler, TokenBudgetSampler | StepPartSampler)
+            assert isinstance(self.sampler, _Resumes)
             position = self.position()
             if position is None:
                 return
@@ -62,13 +69,13 @@ class ResumableLoader(DataLoader[Any]):
         """
         if not isinstance(self.dataset, _TellsQuantities):
             return None
-        assert isinstance(self.sampler, TokenBudgetSampler | StepPartSampler)
+        assert isinstance(self.sampler, _Resumes)
         if self.position is not None:
             position = self.position()
             if position is None:
                 return None
             self.sampler.resume(*position)
-        parts: list[Any] = list(self.sampler.first_step())
+        parts = self.sampler.first_step()
         return StepData(self.dataset.quantities(parts[0]), lambda: [self.dataset[part] for part in parts])
 
     def state_dict(self) -> dict[str, Any]:

@@ -150,17 +150,13 @@ class TextClassificationData(TextData):
         self._poisson, rows = (entropy,), len(self.dataset("train"))
         return PoissonDraw(min(1.0, self.batch_size / rows), rows)
 
-    def training_sampler(
-        self, dataset: TokenisedTexts, ranks: int, rank: int, micro_batches: int
-    ) -> TokenBudgetSampler:
-        """Poisson samples, if they are asked for."""
+    def train_sampler(self) -> TokenBudgetSampler:
+        """The optimizer steps of the training split; Poisson samples, if they are asked for."""
         if self._poisson is None:
-            return super().training_sampler(dataset, ranks, rank, micro_batches)
+            return super().train_sampler()
         assert self.batch_size is not None
-        (entropy,) = self._poisson
-        return PoissonSampler(
-            dataset.lengths, self.batch_size, ranks, rank, micro_batches, self.seed, entropy
-        )
+        lengths, (entropy,) = self.dataset("train").lengths, self._poisson
+        return PoissonSampler(lengths, self.batch_size, *self.shares(), self.seed, entropy)
 
     def predict_table(self) -> pa.Table:
         """The predicted rows in order, to write predictions beside: `id`, or else `text` (and `text_pair`)."""

@@ -32,7 +32,13 @@ class TextData(LightningDataModule):
         seed: of the order of the training rows; None: 0.
         num_workers: processes that make batches.
         predict_source: an unlabelled file to predict; None: the test split.
+
+    Attributes:
+        task: name of the task that batches are of, where there are several.
+        has_own_seed: whether a seed was given.
     """
+
+    task: str | None = None
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class TextData(LightningDataModule):
         self.batch_size, self.max_tokens = batch_size, max_tokens
         self.evaluation_max_tokens = evaluation_max_tokens
         self.seed, self.num_workers = seed or 0, num_workers
+        self.has_own_seed = seed is not None
         self.predict_source = predict_source
         self._tokenizer_source, self._tokenizer = tokenizer, None
         self._label_names: tuple[str, ...] | None = None if label_names is None else tuple(label_names)
@@ -128,52 +135,50 @@ class TextData(LightningDataModule):
                     f"There is no {name} split: the source has {', '.join(splits)}, and {name}_fraction is 0."
                 )
             self._tokenised[name] = self.tokenised(splits[name])
+            self._tokenised[name].task = self.task
         return self._tokenised[name]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of packed sequences, in optimizer steps that all ranks share; resumable anywhere."""
-        dataset, (ranks, rank) = self.dataset("train"), self._ranks()
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        sampler = self.training_sampler(dataset, ranks, rank, accumulated)
+        dataset, sampler = self.dataset("train"), self.train_sampler()
         loader = ResumableLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
         if self.trainer is not None:
             loader.position = partial(self._position.at_first_batch, self.trainer)
         return loader
 
-    def training_sampler(
-        self, dataset: TokenisedTexts, ranks: int, rank: int, micro_batches: int
-    ) -> TokenBudgetSampler:
-        """What plans the optimizer steps.
-
-        Args:
-            dataset: the training split.
-            ranks: how many there are.
-            rank: this one.
-            micro_batches: of a step on each rank.
-        """
-        draw = self.drawn(dataset)
+    def train_sampler(self) -> TokenBudgetSampler:
+        """The optimizer steps of the training split."""
+        dataset = self.dataset("train")
         return TokenBudgetSampler(
             dataset.lengths,
             self.batch_size,
             self.max_tokens,
-            ranks,
-            rank,
-            micro_batches,
+            *self.shares(),
             self.seed,
-            draw=draw,
+            draw=self.drawn(dataset),
         )
+
+    def shares(self) -> tuple[int, int, int]:
+        """How many ranks there are, which this is, and how many micro-batches of a step each has."""
+        return (*self._ranks(), self.trainer.accumulate_grad_batches if self.trainer else 1)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The validation split by length, every row once over all ranks; nothing where there is none."""
-        return self._evaluation_loader("validation") if "validation" in self.splits("validation") else []
+        return self.evaluation_loader("validation") if "validation" in self.splits("validation") else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test split by length, every row once over all ranks."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The rows of `predict_source`, else of the test split, by length; `index` tells the row."""
-        return self._evaluation_loader(self._predicted())
+        return self.evaluation_loader(self._predicted())
+
+    def evaluation_loader(self, name: str) -> DataLoader[Any]:
+        """A split by length, every row once over all ranks; see `dataset` for its name."""
+        dataset = self.dataset(name)
+        sampler = SortedBatchSampler(dataset.lengths, self.evaluation_max_tokens, *self._ranks())
+        return DataLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def predicted_rows(self) -> Any:
         """The rows that are predicted, in their order."""
@@ -192,11 +197,6 @@ class TextData(LightningDataModule):
 
     def _predicted(self) -> str:
         return "test" if self.predict_source is None else "predict"
-
-    def _evaluation_loader(self, name: str) -> DataLoader[Any]:
-        dataset = self.dataset(name)
-        sampler = SortedBatchSampler(dataset.lengths, self.evaluation_max_tokens, *self._ranks())
-        return DataLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -23,7 +23,12 @@ class TokenisedTexts(Dataset[TextBatch]):
         token_type_ids: (N,) int8 segments, or None where all are 0.
         truncated: number of texts that were cut to the maximal length.
         labels: (n,) int64 classes, (n, C) float32 multi-hot rows or (n,) float32 targets; None without.
+
+    Attributes:
+        task: name of the task that batches are of, where there are several.
     """
+
+    task: str | None = None
 
     def __init__(
         self,
@@ -82,4 +87,5 @@ class TokenisedTexts(Dataset[TextBatch]):
             labels=None if self.labels is None else self.labels[index],
             step_labels=step_labels,
             micro_batches=micro_batches,
+            task=self.task,
         )

@@ -93,6 +93,7 @@ class TokenisedWords(TokenisedTexts):
             labels=None if self.word_labels is None else torch.from_numpy(self.word_labels[words]),
             step_labels=step_labels,
             micro_batches=micro_batches,
+            task=self.task,
             places=torch.from_numpy(marks.places[chosen] + np.repeat(starts, counts)),
             words=torch.from_numpy(words),
             sentences=torch.from_numpy(self.sentences[words]),

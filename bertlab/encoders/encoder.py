@@ -46,6 +46,9 @@ class Encoder(nn.Module):
         initializer: draws a part of the model anew; None: as transformers does.
     """
 
+    #: while several tasks are put over it, none of which may take from it what another uses.
+    shared: bool = False
+
     def __init__(
         self, model: PreTrainedModel, padding_free: bool = True, initializer: Initializer | None = None
     ) -> None:
@@ -104,8 +107,10 @@ class Encoder(nn.Module):
     def drop_pooler(self) -> None:
         """Take the pooler away, for a head that does not use it.
 
-        DDP takes a trained parameter that gets no gradient for a fault.
+        DDP takes a trained parameter that gets no gradient for a fault. It stays while the encoder is `shared`.
         """
+        if self.shared:
+            return
         model: Any = self.model
         if getattr(model, "pooler", None) is not None:
             model.pooler = None

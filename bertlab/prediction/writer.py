@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from rich import print as rich_print
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from bertlab.interfaces import HasClassCounts
+from bertlab.interfaces import HasClassCounts, HasTasks
 from bertlab.prediction.tagged_sentences import WORDS, with_tags
 from bertlab.tracking.atomic import atomic_file
 
@@ -33,7 +34,8 @@ class PredictionWriter(Callback):
     `predicted` (a label; a list of labels for multi-label; a number for regression); then, of classes,
     `probability_<label>` for each. Where the table has a column `words`, a row is a sentence, the model's answers
     are of its words, and the columns are those of `bertlab.prediction.tagged_sentences`. The file is there whole or
-    not at all. All ranks hand their rows to the first, which writes.
+    not at all. All ranks hand their rows to the first, which writes. Of several tasks in one each has a folder of its
+    own, <folder>/<task>/<source>.parquet.
 
     Args:
         folder: of the files.
@@ -41,12 +43,11 @@ class PredictionWriter(Callback):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._index: list[Tensor] = []
-        self._answers: list[Tensor] = []
+        self._kept: dict[str, _Kept] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no rows."""
-        self._index, self._answers = [], []
+        self._kept = {}
 
     def on_predict_batch_end(
         self,
@@ -58,9 +59,10 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the answers of a batch."""
-        self._index.append(outputs["index"].detach().cpu())
+        kept = self._kept.setdefault(outputs.get("task", ""), _Kept())
+        kept.index.append(outputs["index"].detach().cpu())
         answers = outputs["probabilities"] if "probabilities" in outputs else outputs["values"].unsqueeze(1)
-        self._answers.append(answers.detach().float().cpu())
+        kept.answers.append(answers.detach().float().cpu())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the answers of all ranks together and write them.
@@ -70,14 +72,23 @@ class PredictionWriter(Callback):
             ValueError: rows without an answer.
         """
         data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, HasTasks):
+            self._write(trainer, pl_module, data, self._kept.get("", _Kept()), self._folder)
+            return
+        assert isinstance(pl_module, HasTasks)
+        for name, of_task in data.tasks.items():
+            kept = self._kept.get(name, _Kept())
+            self._write(trainer, pl_module.tasks[name], of_task, kept, self._folder / name)
+
+    def _write(self, trainer: Trainer, task: LightningModule, data: Any, kept: _Kept, folder: Path) -> None:
         if not isinstance(data, _HasPredictTable):
             raise TypeError(f"predictions need a data module with predict_table(), got {type(data).__name__}")
-        index, answers = self._gather(trainer, pl_module)
+        index, answers = kept.gather(trainer)
         if not trainer.is_global_zero:
             return
         table = data.predict_table()
         names = data.label_names if isinstance(data, HasClassCounts) else None
-        problem = getattr(pl_module, "problem", None)
+        problem = getattr(task, "problem", None)
         if WORDS in table.column_names:
             answers = _in_order(index, answers, len(table.column(WORDS).combine_chunks().flatten()), "word")
             table = with_tags(table, answers, names or (), entities=problem == "entities")
@@ -85,19 +96,27 @@ class PredictionWriter(Callback):
             answers = _in_order(index, answers, table.num_rows)
             table = with_answers(table, answers, names, several=problem == "multi_label")
         source = getattr(data, "predict_source", None)
-        path = self._folder / f"{Path(source).stem if source else 'test'}.parquet"
+        path = folder / f"{Path(source).stem if source else 'test'}.parquet"
         with atomic_file(path) as file:
             pq.write_table(table, file)
         rich_print(f"{table.num_rows:,} predictions: {path}")
 
-    def _gather(self, trainer: Trainer, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+
+@dataclass
+class _Kept:
+    """The answers of the batches of one task, on this rank."""
+
+    index: list[Tensor] = field(default_factory=list[Tensor])
+    answers: list[Tensor] = field(default_factory=list[Tensor])
+
+    def gather(self, trainer: Trainer) -> tuple[Tensor, Tensor]:
         """Index (n,) and answers (n, C) of all ranks."""
-        width = self._answers[0].shape[1] if self._answers else 0
-        index = torch.cat(self._index) if self._index else torch.empty(0, dtype=torch.long)
-        answers = torch.cat(self._answers) if self._answers else torch.empty(0, width)
+        width = self.answers[0].shape[1] if self.answers else 0
+        index = torch.cat(self.index) if self.index else torch.empty(0, dtype=torch.long)
+        answers = torch.cat(self.answers) if self.answers else torch.empty(0, width)
         if trainer.world_size == 1:
             return index, answers
-        device = pl_module.device
+        device = trainer.strategy.root_device
         # A rank without a row does not know the number of classes, which all have to bring alike.
         width = int(trainer.strategy.reduce(torch.tensor(width, device=device), reduce_op="max"))
         answers = answers if len(answers) else torch.empty(0, width)

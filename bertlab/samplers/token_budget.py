@@ -106,13 +106,22 @@ class TokenBudgetSampler(DistributedSampler[Any]):
 
     def first_step(self) -> list[MicroBatch]:
         """The micro-batches of this rank in the step that `resume` has set, without iterating."""
-        if self._known is None or self._known[0] != self._resume_epoch:
-            self._known = (self._resume_epoch, self.steps(self._resume_epoch))
-        return self._parts(self._known[1][self._resume_steps])
+        return self._parts(self._steps_kept(self._resume_epoch)[self._resume_steps])
+
+    def parts_of_step(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of this rank in an optimizer step, counted from 0 over all epochs."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return self._parts(self._steps_kept(epoch)[within])
 
     def __len__(self) -> int:
         """Micro-batches of a whole epoch on this rank."""
         return self.steps_per_epoch * self.micro_batches
+
+    def _steps_kept(self, epoch: int) -> list[Rows]:
+        """`steps` of an epoch, which are kept until another is asked for."""
+        if self._known is None or self._known[0] != epoch:
+            self._known = (epoch, self.steps(epoch))
+        return self._known[1]
 
     def _parts(self, step_rows: Rows) -> list[MicroBatch]:
         """This rank's share of an optimizer step."""

@@ -47,6 +47,11 @@ class Evaluation:
             (index.detach(), outputs.detach().float(), labels.detach(), losses.detach().float())
         )
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is any row on this rank."""
+        return bool(self._parts)
+
     def clear(self) -> None:
         """Forget all batches."""
         self._parts.clear()

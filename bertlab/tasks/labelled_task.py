@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -45,6 +45,16 @@ class LabelledTask(TextTask):
         self.register_buffer("class_weights", None, persistent=False)
         self._evaluation = Evaluation()
         self._scores: Scores | None = None
+
+    @property
+    @abstractmethod
+    def monitor(self) -> tuple[str, Literal["min", "max"]]:
+        """The metric that the best checkpoint is chosen by, and whether less or more of it is better."""
+
+    @property
+    def uses_pooler(self) -> bool:
+        """Whether the head sees what the encoder's own pooler gives."""
+        return False
 
     def head_modules(self) -> tuple[nn.Module, ...]:
         """The head, and the loss, which may have parameters too."""
@@ -104,6 +114,10 @@ class LabelledTask(TextTask):
         self._log_metrics("test")
 
     @abstractmethod
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Tensor]:
+        """The answers of a batch, and the `index` of the row that each is of."""
+
+    @abstractmethod
     def evaluate(self, batch: Any, evaluation: Evaluation) -> None:
         """Add what the model says of a batch to the pass.
 
@@ -130,11 +144,28 @@ class LabelledTask(TextTask):
         """What the model said of each row in the last evaluation, on the CPU; None before any."""
         return self._scores
 
-    def _log_metrics(self, split: str) -> None:
-        several = self.trainer.world_size > 1
-        scores = self._evaluation.gather(several)
+    @property
+    def was_evaluated(self) -> bool:
+        """Whether the pass under way has seen a row."""
+        return self._evaluation.has_rows
+
+    def finish_evaluation(self, distributed: bool) -> dict[str, Tensor]:
+        """End a pass.
+
+        Args:
+            distributed: whether there are other ranks to gather from; then all ranks must call it.
+
+        Returns:
+            Its metrics, without the prefix of their split, on the CPU.
+        """
+        scores = self._evaluation.gather(distributed)
         self._evaluation.clear()
         self._scores, metrics = self.score(Scores(*(column.cpu() for column in scores)))
+        return metrics
+
+    def _log_metrics(self, split: str) -> None:
+        several = self.trainer.world_size > 1
+        metrics = self.finish_evaluation(several)
         # All ranks have the same rows and so the same values: their mean, which Lightning asks for, is the same too.
         values = {f"{split}/{name}": value.to(self.device) for name, value in metrics.items()}
         self.log_dict(values, prog_bar=False, sync_dist=several)

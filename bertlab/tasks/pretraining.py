@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -99,14 +99,14 @@ class Pretraining(TextTask):
         """The metric that the best checkpoint is chosen by, and whether less or more of it is better."""
         return "val/loss", "min"
 
-    def configure_model(self) -> None:
-        """Build the heads.
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse data that does not go with the task.
 
         Raises:
-            ValueError: the data has more word pieces than the encoder, or another sentence task.
+            ValueError: it has another sentence task, or more word pieces than the encoder.
         """
-        check_sentence_task(getattr(self.trainer, "datamodule", None), self.objective)
-        super().configure_model()
+        check_sentence_task(datamodule, self.objective)
+        super().check_data(datamodule)
 
     def build_head(self) -> PretrainingObjective:
         """The heads of the objective."""

@@ -92,6 +92,11 @@ class SequenceClassification(LabelledTask):
         return self._problem.least_labels is not None
 
     @property
+    def uses_pooler(self) -> bool:
+        """Whether the head sees what the encoder's own pooler gives."""
+        return self.pool == "pooled"
+
+    @property
     def positive_label(self) -> str | None:
         """The class that the `positive_…` metrics are of; None where there is none, or no label is known yet."""
         return self._problem.positive_label(self.label_names)

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from bertlab.interfaces import TextBatch
+from bertlab.interfaces import MultiTaskBatch, TextBatch
 
 
 class StepLoss:
@@ -37,7 +37,7 @@ class StepLoss:
         self._losses.clear()
 
 
-def micro_batches_of_a_rank(batch: TextBatch, trainer: Trainer) -> int:
+def micro_batches_of_a_rank(batch: TextBatch | MultiTaskBatch, trainer: Trainer) -> int:
     """How many micro-batches of an optimizer step each rank has.
 
     Raises:

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from bertlab.interfaces import Block, TextBatch
+from bertlab.interfaces import Block, MultiTaskBatch, TextBatch
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import check_problem, check_shapes, check_task, describe
@@ -101,17 +101,36 @@ class TextTask(LightningModule):
         Raises:
             ValueError: the data is of another problem, has other labels, or more word pieces than the encoder.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        check_vocabulary(datamodule, self.encoder.vocabulary_size)
-        check_problem(datamodule, self.problem)
+        self.adapt_to(getattr(self.trainer, "datamodule", None), training=bool(self.trainer.training))
+
+    def adapt_to(self, datamodule: Any, training: bool) -> None:
+        """Build the head for the labels of the data; if it is built, check that they are its own.
+
+        Args:
+            datamodule: of the trainer, or of this task among several.
+            training: whether the head is needed now; if not, a checkpoint may know the labels of unlabelled data.
+
+        Raises:
+            ValueError: as `check_data`; or the data has other labels.
+        """
+        self.check_data(datamodule)
         self._take_label_names(getattr(datamodule, "label_names", None))
         if self.head is not None:
             return
-        if self.needs_labels and self.label_names is None and not self.trainer.training:
+        if self.needs_labels and self.label_names is None and not training:
             return  # unlabelled data: the checkpoint, which is read next, knows the labels
         self.head = self.build_head()
         if self.device_mesh is not None:
             shard_blocks(self.blocks(), (self.encoder, self.head), self.device_mesh)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse data that does not go with the task.
+
+        Raises:
+            ValueError: it is of another problem, or has more word pieces than the encoder.
+        """
+        check_vocabulary(datamodule, self.encoder.vocabulary_size)
+        check_problem(datamodule, self.problem)
 
     def blocks(self) -> Sequence[Block]:
         """The encoder's blocks from the embeddings up, then the head.
@@ -149,7 +168,7 @@ class TextTask(LightningModule):
     def training_loss(self, batch: Any) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step, without any side effect."""
 
-    def training_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
         # Through self: strategies may have put a loss of their own in its place.
         return self.finish_training_step(self.training_loss(batch), batch)
@@ -158,7 +177,7 @@ class TextTask(LightningModule):
         """The optimizer over one group for each block × decayed or not, and the schedule."""
         return optimization(self, self.optimizer, self.schedule, self.weight_decay, self.layer_decay)
 
-    def finish_training_step(self, loss: Tensor, batch: TextBatch) -> Tensor:
+    def finish_training_step(self, loss: Tensor, batch: TextBatch | MultiTaskBatch) -> Tensor:
         """Check the loss of a micro-batch, and log that of the optimizer step with its last micro-batch.
 
         Args:

@@ -79,14 +79,14 @@ class TokenClassification(LabelledTask):
             encoder.drop_pooler()
         self.dropout = dropout
 
-    def configure_model(self) -> None:
-        """Build the head for the tags of the data.
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse data that does not go with the task.
 
         Raises:
-            ValueError: the data is of another problem, has other tags, or more word pieces than the encoder.
+            ValueError: its tags are of another problem, or it has more word pieces than the encoder.
         """
-        _check_scheme(getattr(self.trainer, "datamodule", None), self.problem)
-        super().configure_model()
+        _check_scheme(datamodule, self.problem)
+        super().check_data(datamodule)
 
     def build_head(self) -> TaggingHead:
         """A linear layer, as wide as there are tags."""

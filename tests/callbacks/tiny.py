@@ -35,6 +35,20 @@ class TinyBatch:
     micro_batches: int = 1
 
 
+@dataclass
+class TinyPart(TinyBatch):
+    """The rows of a micro-batch that are of one task: every second one, beginning with the first or the second."""
+
+    task: str = ""
+
+
+@dataclass
+class TinyParts:
+    """A micro-batch of both tasks of `TinyTasks`."""
+
+    parts: tuple[TinyPart, ...]
+
+
 class TinyTask(LightningModule):
     """embeddings, layer.0, …, head; freshly initialised layers hold many equal parameters."""
 
@@ -86,10 +100,13 @@ class TinyTask(LightningModule):
         self.class_weights = weights
 
     def forward(self, x: Tensor, known: Trunk | None = None) -> Tensor:
+        return self.head(self.encode(x, known))
+
+    def encode(self, x: Tensor, known: Trunk | None) -> Tensor:
         modules = self._encoder()
         for module in modules if known is None else modules[known.blocks :]:
             x = module(x)
-        return self.head(x)
+        return x
 
     def trunk_unit(self, blocks: int) -> Literal["token", "sequence"]:
         return "token" if blocks <= len(self.layers) else "sequence"
@@ -117,8 +134,15 @@ class TinyTask(LightningModule):
         known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows))
         inputs = x[share] if known is None else known.values
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
-        losses = nn.functional.cross_entropy(self(inputs, known), y[share], reduction="none")
-        return weighted_mean(losses, weights[y[share]], weights[y], micro_batches)
+        losses = nn.functional.cross_entropy(self.answers(batch, inputs, known), y[share], reduction="none")
+        return weighted_mean(losses, weights[y[share]], weights[y[self.step_rows(batch)]], micro_batches)
+
+    def answers(self, batch: TinyBatch, inputs: Tensor, known: Trunk | None) -> Tensor:
+        return self(inputs, known)
+
+    def step_rows(self, batch: TinyBatch) -> slice:
+        """The rows of the step that its loss is a mean over."""
+        return slice(0, G)
 
     def share(self, batch: TinyBatch) -> tuple[slice, int]:
         """Its rows among those of the step, and how many micro-batches the step has."""
@@ -140,6 +164,58 @@ class TinyTask(LightningModule):
         optimizer = build_optimizer(lambda g: torch.optim.AdamW(g, lr=1e-2), groups)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 100)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class TinyTasks(TinyTask):
+    """Two tasks over one encoder: "first" of the first half of a step's rows, "second" of the others."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.head = nn.ModuleDict({name: nn.Linear(8, len(CLASSES)) for name in ("first", "second")})
+        self.tasks = {name: TinyAnswer(self, name) for name in self.head}
+
+    def training_step(self, batch: TinyBatch, batch_idx: int) -> Tensor:
+        _, labels = step_data(self.trainer.global_step)
+        parts = [TinyPart(batch.number, task=name) for name in self.tasks]
+        for part in parts:
+            share, part.micro_batches = self.share(part)
+            part.labels, part.step_labels = labels[share], labels[self.step_rows(part)]
+        loss = self.training_loss(TinyParts(tuple(parts)))
+        self.losses.append(loss.item())
+        return loss
+
+    def training_loss(self, batch: TinyBatch | TinyParts) -> Tensor:
+        if isinstance(batch, TinyPart):
+            return super().training_loss(batch)
+        parts = (
+            batch.parts
+            if isinstance(batch, TinyParts)
+            else [TinyPart(batch.number, task=n) for n in self.tasks]
+        )
+        return torch.stack([super(TinyTasks, self).training_loss(part) for part in parts]).mean()
+
+    def answers(self, batch: TinyPart, inputs: Tensor, known: Trunk | None) -> Tensor:
+        return self.tasks[batch.task](inputs, known)
+
+    def step_rows(self, batch: TinyPart) -> slice:
+        return slice(0, G // 2) if batch.task == "first" else slice(G // 2, G)
+
+    def share(self, batch: TinyPart) -> tuple[slice, int]:
+        share, parts = super().share(batch)
+        rows = self.step_rows(batch)
+        return slice(rows.start + share.start, rows.stop, parts), parts
+
+
+class TinyAnswer(nn.Module):
+    """What one of two tasks says; its modules are those of the whole."""
+
+    def __init__(self, whole: TinyTasks, name: str) -> None:
+        super().__init__()
+        self.parts = [whole, name]  # in a list, which torch does not look into
+
+    def forward(self, x: Tensor, known: Trunk | None) -> Tensor:
+        whole, name = self.parts
+        return whole.head[name](whole.encode(x, known))
 
 
 def draw(module: nn.Module) -> None:

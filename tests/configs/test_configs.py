@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ FRAGMENTS = {
 }
 STRATEGIES = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
+MULTI_TASK = CONFIGS / "finetune" / "multi_task.yaml"
 QUIET = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
@@ -37,6 +39,15 @@ QUIET = [
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
+
+
+def run_for(fragment: Path, texts: str, words: str) -> tuple[Path, list[str]]:
+    """A runnable file that a fragment can be added to, and the flags for data of few rows."""
+    module, _, name = yaml.safe_load(fragment.read_text())["class_path"].rpartition(".")
+    if not getattr(getattr(importlib.import_module(module), name), "needs_tasks", False):
+        return SMS, ["--data.source", texts]
+    sources = {"spam": texts, "sentiment": texts, "names": words}
+    return MULTI_TASK, [f"--data.tasks.{task}.source={source}" for task, source in sources.items()]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
@@ -52,10 +63,14 @@ def test_runs_two_steps(
     path: Path, tiny_bert: str, text_folder: str, word_folder: str, in_tmp: Path, hub: None
 ) -> None:
     flags = ["--config", str(path), "--model.encoder.source", tiny_bert]
-    data = yaml.safe_load((path.parent / yaml.safe_load(path.read_text())["data"]).read_text())
-    if str(data["init_args"]["source"]).startswith("packaged:"):
-        of_words = data["class_path"].endswith("TokenClassificationData")
-        flags += ["--data.source", word_folder if of_words else text_folder]
+    data = yaml.safe_load(path.read_text())["data"]
+    several = data["init_args"]["tasks"] if isinstance(data, dict) else {}
+    tasks = {f"data.tasks.{name}": file for name, file in several.items()}
+    for key, file in (tasks or {"data": data}).items():
+        of_file = yaml.safe_load((path.parent / file).read_text())
+        if str(of_file["init_args"]["source"]).startswith("packaged:"):
+            of_words = of_file["class_path"].endswith("TokenClassificationData")
+            flags += [f"--{key}.source", word_folder if of_words else text_folder]
     main(
         [
             "fit",
@@ -73,7 +88,8 @@ def test_runs_two_steps(
     if monitored:
         assert monitored.removeprefix("val/") in results
     main(["predict", *flags, *QUIET, "--trainer.accelerator=cpu", "--ckpt_path", "best"])
-    assert pq.read_table(run / "predictions" / "test.parquet").num_rows >= 20
+    for folder in several or ["."]:
+        assert pq.read_table(run / "predictions" / folder / "test.parquet").num_rows >= 20
 
 
 @pytest.mark.parametrize("path", [*FINETUNE, *PRETRAIN], ids=name_of)
@@ -98,12 +114,15 @@ def test_fragment_is_read_and_printed_the_same_again(
 
 
 @pytest.mark.parametrize("path", [*STRATEGIES, *CONFIGS.glob("losses/**/*.yaml")], ids=name_of)
-def test_fragment_trains_a_bert(path: Path, tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
+def test_fragment_trains_a_bert(
+    path: Path, tiny_bert: str, text_folder: str, word_folder: str, in_tmp: Path
+) -> None:
     part = f"{FRAGMENTS[path.relative_to(CONFIGS).parts[0]]}{path}"
-    flags = ["--config", str(SMS), "--trainer.callbacks=[]", part, "--data.source", text_folder, *QUIET]
+    config, data = run_for(path, text_folder, word_folder)
+    flags = ["--config", str(config), "--trainer.callbacks=[]", part, *data, *QUIET]
     flags += ["--model.encoder.source", tiny_bert, "--trainer.accelerator=cpu", "--trainer.max_steps=4"]
     main(["fit", *flags, "--trainer.log_every_n_steps=1"])
-    run = in_tmp / "runs/sms_spam/0"
+    run = in_tmp / "runs" / config.stem / "0"
     with (run / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 4

@@ -23,7 +23,7 @@ from bertlab.callbacks.run import BESIDE_PRIVACY, EXCLUSIVE
 from bertlab.callbacks.strategy import Strategy
 from bertlab.tracking.checkpoints import settle_counters
 from tests.bits import assert_equal
-from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
+from tests.callbacks.tiny import StepLog, Timeline, TinyTask, TinyTasks, fit
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
 from tests.ranks import on_two_ranks
 
@@ -44,8 +44,10 @@ def strategy(fragment: Path) -> Strategy:
     return made.instantiate_classes(found).strategy
 
 
-def task(dropout: float = 0.1) -> TinyTask:
-    return TinyTask(layers=6, pooler=True, dropout=dropout, validation_losses=[1.0, 0.9, 0.95, 0.8])
+def task(fragments: tuple[Path, ...], dropout: float = 0.1) -> TinyTask:
+    """The tiny task; where a strategy works on several, two of them over one encoder."""
+    made = TinyTasks if any(strategy(fragment).needs_tasks for fragment in fragments) else TinyTask
+    return made(layers=6, pooler=True, dropout=dropout, validation_losses=[1.0, 0.9, 0.95, 0.8])
 
 
 class SaveEachStep(Callback):
@@ -69,7 +71,7 @@ def run(
     trained, trainer = fit(
         [strategy(fragment) for fragment in fragments],
         root,
-        task=arguments.pop("task", None) or task(),
+        task=task(fragments, arguments.pop("dropout", 0.1)),
         epochs=4,
         callbacks=callbacks,
         **arguments,
@@ -156,7 +158,7 @@ def on_a_rank(choices: list[tuple[Path, ...]], root: Path) -> list[dict[str, tor
         trained, *_ = run(
             chosen,
             root,
-            task=task(dropout=0.0),
+            dropout=0.0,
             callbacks=(SameOnBothRanks(),),
             devices=2,
             strategy="ddp",
@@ -175,6 +177,6 @@ def test_two_ranks_stay_equal_and_do_what_one_does(tmp_path: Path) -> None:
         assert_equal(ranks[0][index], ranks[1][index], chosen)
         if any(strategy(fragment).depends_on_split for fragment in chosen):
             continue
-        alone = run(chosen, tmp_path, task=task(dropout=0.0))[0].state_dict()
+        alone = run(chosen, tmp_path, dropout=0.0)[0].state_dict()
         for name, value in ranks[0][index].items():
             torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-5, msg=f"{name} of {chosen}")

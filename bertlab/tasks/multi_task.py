@@ -1,0 +1,246 @@
+"""MultiTask: several tasks with heads of their own over one encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from bertlab.encoders.encoder import Encoder
+from bertlab.interfaces import HasTasks, MultiTaskBatch, TextBatch
+from bertlab.schedules.linear import Linear
+from bertlab.schedules.schedule import Schedule
+from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK, check_shapes, check_task, describe
+from bertlab.tasks.labelled_task import LabelledTask
+from bertlab.tasks.several import KEY, check_names, check_optimization, check_same_names, of_task
+from bertlab.tasks.sharding import shard_blocks
+from bertlab.tasks.text_task import TextTask
+
+
+class MultiTask(TextTask):
+    """Named tasks, each with its own head, loss and metrics, over one encoder that all of them train.
+
+    Caruana 1997 (hard sharing of parameters); of BERT Liu et al. 2019, arXiv:1901.11504. The loss of an optimizer step
+    is the mean of those of the tasks that it is of (`bertlab.data.multi_task.MultiTaskData` says how many), each as
+    that of the task alone: a mean over all rows of the step, micro-batches and ranks. A head that a step holds no row
+    for is left as it is, without weight decay or momentum. All heads together are the block "head".
+
+    Logged: `train/loss` each optimizer step, of the tasks that the step is of; after each validation and test, under
+    `val/<task>/` and `test/<task>/`, what the task alone logs; `val/loss`, the mean of the tasks' losses; and
+    `val/mean_score`, the mean of the metrics that each task alone would be watched by (one of which less is better
+    counts negatively), which the best checkpoint is chosen by.
+
+    Costs: what the tasks cost one after another. A step of k tasks keeps the activations of all k until its backward.
+
+    Args:
+        encoder: a module of `bertlab.encoders`, such as `bertlab.encoders.pretrained.PretrainedEncoder`.
+        tasks: two or more of `SequenceClassification` and `TokenClassification` by their names, which metrics show
+            and data.init_args.tasks repeats; each without an encoder, and without settings of the optimization.
+        optimizer: takes the parameter groups, one for each block × decayed or not.
+        schedule: of the learning rate over the whole training; or any scheduler of torch, stepped after each optimizer
+            step (`lightning.pytorch.cli.ReduceLROnPlateau`: after each epoch).
+        weight_decay: of matrices; biases and normalisations have none. None: the optimizer's own.
+        layer_decay: factor of the rate from each block to the one below, in (0, 1].
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    name = "MultiTask"
+    problem_key = "tasks"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tasks: dict[str, Callable[[nn.Module], LabelledTask]],
+        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=5e-5, fused=True),
+        schedule: Schedule | LRSchedulerCallable = Linear(warmup_fraction=0.1),  # noqa: B008  (it is frozen)
+        weight_decay: float | None = None,
+        layer_decay: float = 1.0,
+    ) -> None:
+        check_names(tasks)
+        made = _made_over(encoder, tasks)
+        problem = ", ".join(f"{name}: {task.name} {task.problem}" for name, task in made.items())
+        super().__init__(encoder, problem, optimizer, schedule, weight_decay, layer_decay, None)
+        # In a dictionary, which torch does not look into: their modules are in `encoder` and `head`, once.
+        self._tasks = made
+        self._idle: list[nn.Parameter] = []
+
+    @property
+    def tasks(self) -> Mapping[str, LabelledTask]:
+        """The tasks by their names."""
+        return self._tasks
+
+    @property
+    def monitor(self) -> tuple[str, Literal["min", "max"]]:
+        """The metric that the best checkpoint is chosen by, and whether less or more of it is better."""
+        return "val/mean_score", "max"
+
+    def adapt_to(self, datamodule: Any, training: bool) -> None:
+        """Build the heads for the labels of the data; those that are built, check that they are its own.
+
+        Raises:
+            ValueError: the data is not of several tasks, or of others; or does not go with one of them.
+        """
+        if not isinstance(datamodule, HasTasks):
+            raise ValueError(
+                f"{type(self).__name__} takes the data of several tasks, bertlab.data.multi_task.MultiTaskData, got "
+                f"{type(datamodule).__name__}"
+            )
+        check_same_names(self._tasks, datamodule.tasks, training)
+        for name, data in datamodule.tasks.items():
+            with of_task(name):
+                self._tasks[name].adapt_to(data, training)
+        if self.head is None and all(task.head is not None for task in self._tasks.values()):
+            self.head = self.build_head()
+            if self.device_mesh is not None:
+                heads = (task.head for task in self._tasks.values() if task.head is not None)
+                shard_blocks(self.blocks(), (self.encoder, *heads), self.device_mesh)
+
+    def build_head(self) -> nn.ModuleDict:
+        """The heads of all tasks, and their losses."""
+        parts = {name: task.head_modules() for name, task in self._tasks.items()}
+        return nn.ModuleDict({name: nn.ModuleList(modules) for name, modules in parts.items()})
+
+    def head_modules(self) -> tuple[nn.Module, ...]:
+        """The heads and losses of all tasks."""
+        return tuple(module for task in self._tasks.values() for module in task.head_modules())
+
+    def forward(self, batch: TextBatch) -> Tensor:
+        """What the batch's task gives."""
+        return self._task_of(batch)(batch)
+
+    def training_loss(self, batch: MultiTaskBatch | TextBatch) -> Tensor:
+        """The share of a micro-batch, or of the part of it that is one task's, in the loss of its optimizer step."""
+        parts = batch.parts if isinstance(batch, MultiTaskBatch) else (batch,)
+        return torch.stack([self._task_of(part).training_loss(part) for part in parts]).mean()
+
+    def training_step(self, batch: MultiTaskBatch, batch_idx: int) -> Tensor:
+        """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
+        loss = self.training_loss(batch)
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            # DDP waits for a gradient of each parameter: here 0, which `on_after_backward` takes away.
+            self._idle = self._without_gradient({str(part.task) for part in batch.parts})
+            for parameter in self._idle:
+                loss = loss + 0.0 * parameter.sum()
+        return self.finish_training_step(loss, batch)
+
+    def on_after_backward(self) -> None:
+        """Let what the step has no rows for be without a gradient, as on one rank."""
+        for parameter in self._idle:
+            parameter.grad = None
+        self._idle = []
+
+    def predict_step(
+        self, batch: TextBatch, batch_idx: int = 0, dataloader_idx: int = 0
+    ) -> dict[str, Tensor | str]:
+        """What the batch's task gives, and the name of the `task`."""
+        return {**self._task_of(batch).predict_step(batch, batch_idx), "task": str(batch.task)}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a pass."""
+        self._each(LabelledTask.on_validation_epoch_start)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin a pass."""
+        self._each(LabelledTask.on_test_epoch_start)
+
+    def validation_step(self, batch: TextBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep what the model says of a batch."""
+        self._task_of(batch).validation_step(batch, batch_idx)
+
+    def test_step(self, batch: TextBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep what the model says of a batch."""
+        self._task_of(batch).test_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the pass under `val/`."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the pass under `test/`."""
+        self._log_metrics("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the checkpoint is of."""
+        describe(checkpoint, self.name, self.problem, None)
+        names = {name: task.label_names for name, task in self._tasks.items()}
+        checkpoint[LABEL_NAMES] = {name: known and list(known) for name, known in names.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit; take the labels from it where none are known.
+
+        Raises:
+            ValueError: it is of other tasks, labels, encoder or heads.
+        """
+        check_task({**checkpoint, LABEL_NAMES: None}, self.name, self.problem, None, self.problem_key)
+        for name, task in self._tasks.items():
+            own = {TASK: task.name, PROBLEM: task.problem, LABEL_NAMES: checkpoint[LABEL_NAMES][name]}
+            with of_task(name):
+                labels = check_task(own, task.name, task.problem, task.label_names)
+            if task.head is None:
+                task.label_names = labels
+                task.head = task.build_head()
+        if self.head is None:
+            self.head = self.build_head()
+        check_shapes(checkpoint, self.state_dict())
+
+    def _task_of(self, batch: TextBatch) -> LabelledTask:
+        if batch.task not in self._tasks:
+            raise ValueError(
+                f"the batch is of the task {batch.task!r}, {KEY} has {', '.join(self._tasks)}: take the batches of "
+                "bertlab.data.multi_task.MultiTaskData"
+            )
+        return self._tasks[batch.task]
+
+    def _each(self, act: Callable[[LabelledTask], None]) -> None:
+        for task in self._tasks.values():
+            act(task)
+
+    def _without_gradient(self, names: set[str]) -> list[nn.Parameter]:
+        """What is trained, and has no part in the loss of these tasks: other heads, a pooler that none uses."""
+        idle = [module for name, t in self._tasks.items() if name not in names for module in t.head_modules()]
+        if not any(self._tasks[name].uses_pooler for name in names):
+            idle += [m for block in self.encoder_blocks() if block.name == "pooler" for m in block.modules]
+        return [p for module in idle for p in module.parameters() if p.requires_grad]
+
+    def _log_metrics(self, split: str) -> None:
+        several = self.trainer.world_size > 1
+        metrics: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        scores: list[Tensor] = []
+        for name, task in self._tasks.items():
+            if not task.was_evaluated:
+                continue
+            found = task.finish_evaluation(several)
+            metrics |= {f"{split}/{name}/{key}": value for key, value in found.items()}
+            key, mode = task.monitor
+            score = found[key.removeprefix("val/")]
+            scores.append(score if mode == "max" else -score)
+            losses.append(found["loss"])
+        metrics[f"{split}/loss"] = torch.stack(losses).mean()
+        metrics[f"{split}/mean_score"] = torch.stack(scores).mean()
+        # All ranks have the same rows and so the same values: their mean, which Lightning asks for, is the same too.
+        self.log_dict({key: value.to(self.device) for key, value in metrics.items()}, sync_dist=several)
+
+
+def _made_over(
+    encoder: nn.Module, tasks: Mapping[str, Callable[[nn.Module], LabelledTask]]
+) -> dict[str, LabelledTask]:
+    """The tasks over the one encoder, which loses its pooler only where no task uses it."""
+    made: dict[str, LabelledTask] = {}
+    if isinstance(encoder, Encoder):
+        encoder.shared = True
+    for name, make in tasks.items():
+        made[name] = make(encoder)
+        check_optimization(name, made[name])
+    if isinstance(encoder, Encoder):
+        encoder.shared = False
+        if not any(task.uses_pooler for task in made.values()):
+            encoder.drop_pooler()
+    return made
