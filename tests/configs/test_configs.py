@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,26 @@ def test_fragment_is_read_and_printed_the_same_again(
 
 
 @pytest.mark.parametrize("path", [*STRATEGIES, *CONFIGS.glob("losses/**/*.yaml")], ids=name_of)
-def test_fragment_trains_a_bert(path: Path, tiny_bert: str, text_folder: str, in_tmp: Path) -> None:
-    part = f"{FRAGMENTS[path.relative_to(CONFIGS).parts[0]]}{path}"
-    flags = ["--config", str(SMS), "--trainer.callbacks=[]", part, "--data.source", text_folder, *QUIET]
-    flags += ["--model.encoder.source", tiny_bert, "--trainer.accelerator=cpu", "--trainer.max_steps=4"]
-    main(["fit", *flags, "--trainer.log_every_n_steps=1"])
-    run = in_tmp / "runs/sms_spam/0"
+def test_fragment_trains_a_bert(
+    path: Path,
+    on_its_data: Callable[[Path], list[str]],
+    tiny_bert: str,
+    text_folder: str,
+    in_tmp: Path,
+) -> None:
+    if path in STRATEGIES:
+        flags = on_its_data(path)
+    else:
+        flags = ["--config", str(SMS), "--trainer.callbacks=[]", f"{FRAGMENTS['losses']}{path}"]
+        flags += [
+            "--data.source",
+            text_folder,
+            "--model.encoder.source",
+            tiny_bert,
+            "--trainer.accelerator=cpu",
+        ]
+    main(["fit", *flags, *QUIET, "--trainer.max_steps=4", "--trainer.log_every_n_steps=1"])
+    (run,) = in_tmp.glob("runs/*/0")
     with (run / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 4
