@@ -31,8 +31,8 @@ def test_rows_of_texts_are_a_part_of_those_of_a_whole_step(sources: Path, tmp_pa
             for seen in (task.seen, plain.seen)
         )
         assert part <= whole
-    for batch in task.batches:
-        assert batch.step_labels.shape == (sizes(task)[task.batches.index(batch) // 2],)
+    for number, batch in enumerate(task.batches):
+        assert batch.step_labels.shape == (sizes(task)[number // 2],)
         assert batch.micro_batches == 2
 
 
