@@ -163,12 +163,75 @@ class StepData(NamedTuple):
 
     Attributes:
         quantities: of the whole step, over all ranks and micro-batches: `sequences`; `tokens`; where the data has them
-            `length`, tokens of a sequence at most, and `mask_rate`. Others may follow: whoever shows them shows all.
+            `length`, tokens of a sequence at most, `mask_rate`, and `easiest_share`, of the rows that it is drawn from.
+            Others may follow: whoever shows them shows all.
         batches: makes the micro-batches of this rank.
     """
 
     quantities: Mapping[str, float]
     batches: Callable[[], list[Any]]
+
+
+class Growth(NamedTuple):
+    """A batch that grows.
+
+    Attributes:
+        start: sequences of the first optimizer step.
+        steps: optimizer steps after which it has its full size.
+    """
+
+    start: int
+    steps: int
+
+    def size(self, step: int, full: int) -> int:
+        """Sequences of a step that would have `full` of them, `step` optimizer steps after training began."""
+        if step >= self.steps or self.start >= full:
+            return full
+        return self.start + (full - self.start) * step // self.steps
+
+
+class Order(NamedTuple):
+    """Easy rows first.
+
+    Attributes:
+        ranks: (n,) of each training row, the share of the rows that are as easy or easier, in (0, 1].
+        share: from optimizer steps taken to the share of the rows, the easiest, that the next step draws from.
+    """
+
+    ranks: npt.NDArray[np.float64]
+    share: Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the training data changes from one optimizer step to the next; validation data never does.
+
+    Everything is a function of the optimizer steps taken before a step, handed over before training begins: so what is
+    drawn ahead, by any number of workers, on any rank, or after a resume, is what belongs to the step that it is for.
+
+    Attributes:
+        length: tokens of a sequence at most, special ones included, by steps taken; None: as the data has it.
+        mask_rate: share of the tokens that is predicted, in (0, 1), by steps taken.
+        batch_size: how the batch grows.
+        order: which rows are drawn from.
+    """
+
+    length: Callable[[int], int] | None = None
+    mask_rate: Callable[[int], float] | None = None
+    batch_size: Growth | None = None
+    order: Order | None = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What it changes, by attribute."""
+        found = {known.name: getattr(self, known.name) for known in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def values(self, step: int) -> dict[str, float]:
+        """What holds after so many optimizer steps, as far as the steps alone tell."""
+        found = {"length": self.length, "mask_rate": self.mask_rate}
+        known = {name: float(curve(step)) for name, curve in found.items() if curve is not None}
+        return known if self.order is None else known | {"easiest_share": float(self.order.share(step))}
 
 
 class Trunk(NamedTuple):
@@ -387,6 +450,47 @@ class DrawsPoisson(Protocol):
 
         Raises:
             ValueError: options that make a row's part in a step depend on other rows.
+        """
+        ...
+
+
+@runtime_checkable
+class FollowsCourse(Protocol):
+    """A data module whose training data can change from one optimizer step to the next."""
+
+    @property
+    def course_parts(self) -> frozenset[str]:
+        """What of a `Course` it can follow, by attribute."""
+        ...
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of a training sequence at most, special ones included."""
+        ...
+
+    @property
+    def full_batch(self) -> int:
+        """Sequences of a whole optimizer step, over all ranks and micro-batches; of several sizes the largest."""
+        ...
+
+    def follow(self, course: Course) -> None:
+        """Follow a course from the next iteration of the training loader on; `Course()` changes nothing.
+
+        Raises:
+            ValueError: it cannot be followed; the message names the key of the data module that stands against it.
+        """
+        ...
+
+
+@runtime_checkable
+class HasRowScores(Protocol):
+    """A data module that finds its training rows in a table of the user's."""
+
+    def row_scores(self, path: str) -> npt.NDArray[np.float64]:
+        """(n,) the score of each training row, from a table with columns `id` and `score`.
+
+        Raises:
+            ValueError: there is no such table, the rows have no ids, or one has no score.
         """
         ...
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import bind_followers, check_platform, claims_of, strategies_of
 from bertlab.callbacks.control import Control
+from bertlab.callbacks.data_course import hand_out_course, withdraw_course
 from bertlab.callbacks.events import Events
 from bertlab.callbacks.foresight import warn_of_what_never_acts
 from bertlab.callbacks.holding import Holding, holding_of
@@ -87,8 +88,9 @@ class Conductor:
         """Refuse what cannot work, before training, and let triggers that follow find their leaders.
 
         Raises:
-            ValueError: two strategies that clash (both are named), an unknown name in `touches`, two leaders.
-            TypeError: a task or trainer strategy that strategies cannot work with.
+            ValueError: two strategies that clash (both are named), an unknown name in `touches`, two leaders; data that
+                cannot change as a strategy asks.
+            TypeError: a task, trainer strategy or data module that strategies cannot work with.
         """
         if self._checked:
             return
@@ -97,6 +99,7 @@ class Conductor:
         for strategy in self.strategies:
             strategy.prepare(self.trainer, self.blocks, self.horizon)
         bind_followers(self.strategies, claims_of(self.strategies, self.module))
+        hand_out_course(self.strategies, self.trainer, self.horizon, self._run_in)
 
     def start(self) -> None:
         """Put in force what held when the checkpoint was saved (nothing, on a fresh run), then move on."""
@@ -169,6 +172,7 @@ class Conductor:
 
     def release(self) -> None:
         """Leave no trace: all can be trained, rates are the schedule's, classes weigh the same."""
+        withdraw_course(self.strategies, self.trainer)
         if self._control is None:
             return
         self._control.release()

@@ -13,7 +13,7 @@ from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.training_pass import LossWrapper
 from bertlab.callbacks.triggers import Horizon
 from bertlab.callbacks.wishes import Curve, Wishes
-from bertlab.interfaces import Block, HasClassCounts
+from bertlab.interfaces import Block, Course, HasClassCounts
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -34,8 +34,14 @@ RESOURCES = {
     "trunk": "one strategy alone keeps what the frozen blocks make of each row",
     "privacy": "one strategy alone bounds what is learnt of a row; beside it only what looks at no row and no gradient",
     "inputs": "what passes see, in frozen blocks too, is not the same each time; not beside `trunk`",
+    "length": "one strategy alone decides",
+    "mask_rate": "one strategy alone decides",
+    "batch_size": "one strategy alone decides",
+    "order": "one strategy alone decides",
 }
-EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk", "privacy"}
+#: What of the training data a strategy may change: the attributes of a `Course`.
+DATA = {"length", "mask_rate", "batch_size", "order"}
+EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk", "privacy", *DATA}
 #: What strategies may touch beside one that bounds what is learnt of a row: none of it looks at rows or gradients.
 BESIDE_PRIVACY = {"trainable", "parameters", "lr", "weights", "average", "checkpoints", "trunk"}
 
@@ -172,6 +178,16 @@ class Run:
         """
         self._allow("gradients", "edit_gradients")
         self.wishes.gradients = edit
+
+    def set_course(self, course: Course) -> None:
+        """Let the training data change from step to step, from the first to the last; for strategies of one stage.
+
+        Args:
+            course: functions of the optimizer steps taken, each of which the strategy declares in `touches`.
+        """
+        for part in course.parts:
+            self._allow(part, "set_course")
+        self.wishes.course = course
 
     def starting_weight(self, parameter: nn.Parameter) -> Tensor | None:
         """What a parameter was when training began, before any checkpoint was loaded.

@@ -209,16 +209,15 @@ class Strategy(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Move on to the stages that the next optimizer step belongs to."""
-        Conductor.of(trainer).advance()
-        if self.stages == 1:
-            return
-        pl_module.log(
-            f"strategy/{type(self).__name__}/stage",
-            float(self.entered),
-            on_step=True,
-            on_epoch=False,
-            batch_size=1,
-        )
+        conductor = Conductor.of(trainer)
+        conductor.advance()
+        course = conductor.run_of(self).wishes.course
+        shown = {} if course is None else course.values(trainer.global_step)
+        if self.stages != 1:
+            shown["stage"] = float(self.entered)
+        for what, value in shown.items():
+            name = f"strategy/{type(self).__name__}/{what}"
+            pl_module.log(name, value, on_step=True, on_epoch=False, batch_size=1)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer

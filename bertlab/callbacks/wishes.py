@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from bertlab.callbacks.training_pass import LossWrapper
-from bertlab.interfaces import Block
+from bertlab.interfaces import Block, Course
 
 #: A factor for each step: given optimizer steps since the stage began, the factor of the next step.
 Curve = Callable[[int], float]
@@ -25,6 +25,7 @@ class Wishes:
         class_weights: (C,) weights, or a function from steps since the stage began to them; None: no wish.
         loss: what to make of the training loss of each micro-batch; None: no wish.
         gradients: what to make of the gradients of each optimizer step; None: no wish.
+        course: how the training data changes; None: no wish.
     """
 
     trainable: list[Block] | None = None
@@ -33,6 +34,7 @@ class Wishes:
     class_weights: Tensor | Callable[[int], Tensor] | None = None
     loss: LossWrapper | None = None
     gradients: Callable[[], None] | None = None
+    course: Course | None = None
 
     def factors_at(self, since: int) -> Iterator[tuple[Sequence[Block], float]]:
         """Blocks and the factor on their rate, `since` optimizer steps after the stage began."""

@@ -36,12 +36,27 @@ class MaskedBatches:
     rules: MaskRules
     word_starts: npt.NDArray[np.bool_]
 
+    def rules_at(self, rate: float | None) -> MaskRules:
+        """The rules of masking, with a rate of their own where one is given."""
+        return self.rules if rate is None else self.rules._replace(rate=rate)
+
     def make(
-        self, examples: Examples, keys: npt.NDArray[np.uint64], index: npt.NDArray[np.int64]
+        self,
+        examples: Examples,
+        keys: npt.NDArray[np.uint64],
+        index: npt.NDArray[np.int64],
+        rate: float | None = None,
     ) -> PretrainingBatch:
-        """The batch of these examples, in their order, as a whole optimizer step."""
+        """The batch of these examples, in their order, as a whole optimizer step.
+
+        Args:
+            examples: S of them.
+            keys: (S,) that their masks are a function of.
+            index: (S,) their numbers.
+            rate: share of the tokens that is predicted; None: that of the rules.
+        """
         ids, types = pack(read_only(self.store.tokens), examples, self.cls_id, self.sep_id)
-        places, labels = mask(ids, examples.sizes, keys, read_only(self.word_starts), self.rules)
+        places, labels = mask(ids, examples.sizes, keys, read_only(self.word_starts), self.rules_at(rate))
         return PretrainingBatch(
             input_ids=torch.from_numpy(ids),
             token_type_ids=torch.from_numpy(types),

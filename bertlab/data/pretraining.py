@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +19,12 @@ from bertlab.corpus.token_store import TokenStore
 from bertlab.corpus.word_starts import count_words, word_starts
 from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
 from bertlab.data.masked_batches import MaskedBatches
-from bertlab.data.pretraining_options import check_options
+from bertlab.data.pretraining_options import check_course, check_options
 from bertlab.data.stream_position import StreamPosition
 from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.training_examples import TrainingExamples
 from bertlab.data.validation_examples import ValidationExamples
+from bertlab.interfaces import Course, Growth
 from bertlab.samplers.phases import Phase, StepSchedule, check_phases, streams_of
 from bertlab.samplers.sorted_batches import SortedBatchSampler
 from bertlab.samplers.step_parts import StepPartSampler
@@ -104,6 +105,7 @@ class PretrainingData(LightningDataModule):
         self._store = store
         check_options(self)
         self._sizes = [self._size_of(phase) for phase in self.phases]
+        self._course = Course()
         self._position = StreamPosition(self._schedule)
 
     @cached_property
@@ -154,6 +156,33 @@ class PretrainingData(LightningDataModule):
     def steps_per_epoch(self) -> int:
         """Optimizer steps of what the trainer calls an epoch."""
         return max(1, round(self.examples_per_epoch / self._sizes[0]))
+
+    @property
+    def course_parts(self) -> frozenset[str]:
+        """What strategies can change from step to step."""
+        return frozenset({"length", "mask_rate", "batch_size"})
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of a sequence of the phase with the longest ones, at most."""
+        return max(phase.length for phase in self.phases)
+
+    @property
+    def full_batch(self) -> int:
+        """Sequences of an optimizer step of the phase with the largest batch."""
+        return max(self._sizes)
+
+    def follow(self, course: Course) -> None:
+        """Change the training data from step to step; see `bertlab.interfaces.FollowsCourse`.
+
+        Samples are counted as if they were whole: what is cut off a sequence is not trained on.
+
+        Raises:
+            ValueError: the options of this data module stand against it.
+        """
+        check_course(self, course)
+        self._course = course
+        self._position.renew()
 
     def tokens_and_words(self, split: Literal["train", "validation"]) -> tuple[int, int | None]:
         """Tokens and words of a split's text, special tokens left out; words None where pieces do not tell them.
@@ -214,7 +243,7 @@ class PretrainingData(LightningDataModule):
         )
         loader.batches_ahead = 2
         if self.trainer is not None:
-            loader.position = partial(self._position.at_first_batch, self.trainer)
+            loader.position = self._place
         else:
             sampler.resume(self._schedule(steps), 0, steps)
         return loader
@@ -273,8 +302,16 @@ class PretrainingData(LightningDataModule):
         return self.batch_size
 
     def _schedule(self, total_steps: int) -> StepSchedule:
-        warmup = round(self.batch_warmup_fraction * total_steps)
-        return StepSchedule(self.phases, self._sizes, total_steps, warmup, self.batch_warmup_start)
+        growth = self._course.batch_size
+        if growth is None:
+            growth = Growth(self.batch_warmup_start, round(self.batch_warmup_fraction * total_steps))
+        return StepSchedule(self.phases, self._sizes, total_steps, growth.steps, growth.start)
+
+    def _place(self) -> tuple[Any, ...] | None:
+        """What the sampler needs to go on; None: no batch is left."""
+        assert self.trainer is not None
+        position = self._position.at_first_batch(self.trainer)
+        return None if position is None else (*position, self._course)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 from bertlab.corpus.masking import MODES
 from bertlab.corpus.pairs import TASKS
+from bertlab.interfaces import Course
 
 
 def check_options(data: Any) -> None:
@@ -47,6 +48,39 @@ def check_options(data: Any) -> None:
         f"at least validation_length, {data.validation_length} tokens",
         data.evaluation_max_tokens >= data.validation_length,
     )
+
+
+def check_course(data: Any, course: Course) -> None:
+    """Refuse a course of the training data that a data module cannot follow.
+
+    Args:
+        data: a `PretrainingData` with its arguments as attributes.
+        course: what strategies ask.
+
+    Raises:
+        ValueError: names the YAML key that stands against it.
+    """
+    if course.length is not None and course.length(0) < 8:
+        raise ValueError(
+            f"training would begin with sequences of {course.length(0)} tokens; 8 or more are accepted"
+        )
+    if course.batch_size is not None and data.batch_warmup_fraction > 0.0:
+        raise ValueError(
+            f"data.init_args.batch_warmup_fraction: {data.batch_warmup_fraction:g} makes the batch grow, and so does a "
+            "strategy: set batch_warmup_fraction to 0, or take the strategy out of trainer.callbacks"
+        )
+    if course.mask_rate is not None:
+        _check_rate(data, course.mask_rate(0))
+
+
+def _check_rate(data: Any, rate: float) -> None:
+    wanted = max(1, round(rate * data.longest_sequence))
+    if data.max_predictions is not None and data.max_predictions < wanted:
+        raise ValueError(
+            f"data.init_args.max_predictions: {data.max_predictions} is less than the {wanted} tokens of a sequence of "
+            f"{data.longest_sequence} that a mask rate of {rate:g} takes at first, which a strategy asks for: set it "
+            f"to null, or to at least {wanted}"
+        )
 
 
 def _check_among(data: Any, key: str, accepted: Any) -> None:

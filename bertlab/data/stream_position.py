@@ -28,6 +28,10 @@ class StreamPosition:
         )
         self._shift = 0  # samples taken beyond those of the schedule
 
+    def renew(self) -> None:
+        """Make the schedule anew when it is asked for next: what it is made of has changed."""
+        self._schedule = None
+
     def schedule(self, trainer: Trainer) -> StepSchedule:
         """The schedule of the trainer's whole training.
 

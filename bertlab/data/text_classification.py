@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from bertlab.data.labels import Problem
+from bertlab.data.row_scores import read_scores
 from bertlab.data.rows import Columns, TextRows
 from bertlab.data.text_data import TextData
 from bertlab.data.text_source import TextSource, check_options
@@ -157,6 +160,14 @@ class TextClassificationData(TextData):
         assert self.batch_size is not None
         lengths, (entropy,) = self.dataset("train").lengths, self._poisson
         return PoissonSampler(lengths, self.batch_size, *self.shares(), self.seed, entropy)
+
+    def row_scores(self, path: str) -> npt.NDArray[np.float64]:
+        """(n,) the score of each training row, from a table with columns `id` and `score`.
+
+        Raises:
+            ValueError: there is no such table, the rows have no ids, or one has no score.
+        """
+        return read_scores(path, self.splits("train")["train"].ids)
 
     def predict_table(self) -> pa.Table:
         """The predicted rows in order, to write predictions beside: `id`, or else `text` (and `text_pair`)."""

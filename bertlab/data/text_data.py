@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -14,6 +13,7 @@ from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
 from bertlab.data.progress import EpochPosition
 from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.tokenised_texts import TokenisedTexts
+from bertlab.interfaces import Course
 from bertlab.samplers.sorted_batches import SortedBatchSampler
 from bertlab.samplers.token_budget import DrawsRows, TokenBudgetSampler
 
@@ -62,6 +62,7 @@ class TextData(LightningDataModule):
         self._rows: dict[str, Any] = {}
         self._tokenised: dict[str, TokenisedTexts] = {}
         self._position = EpochPosition()
+        self._course = Course()
 
     @abstractmethod
     def read(self) -> dict[str, Any]:
@@ -99,6 +100,51 @@ class TextData(LightningDataModule):
         if self._tokenizer is None:
             self._tokenizer = load_tokenizer(self._tokenizer_source)
         return self._tokenizer
+
+    @property
+    def course_parts(self) -> frozenset[str]:
+        """What strategies can change from step to step."""
+        return frozenset({"length", "batch_size", "order"})
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest training row."""
+        return int(self.dataset("train").lengths.max())
+
+    @property
+    def full_batch(self) -> int:
+        """Rows of an optimizer step, at most."""
+        sampler = self.train_dataloader().sampler
+        assert isinstance(sampler, TokenBudgetSampler)
+        return -(-len(self.dataset("train")) // sampler.steps_per_epoch)
+
+    def follow(self, course: Course) -> None:
+        """Change the training data from step to step; see `bertlab.interfaces.FollowsCourse`.
+
+        A step of a batch that grows has a random part of the rows that it has otherwise: rows that are left out are
+        not seen in that epoch. Steps that are drawn from easy rows take as many as otherwise (of `max_tokens` as many
+        as fit), a row perhaps in several steps of an epoch, until all rows are drawn from.
+
+        Raises:
+            ValueError: training rows cannot be cut, or not to so few tokens; an order of other rows.
+        """
+        if course.length is not None:
+            least, first = self.dataset("train").least_limit, course.length(0)
+            if least is None:
+                raise ValueError(
+                    "data.init_args.tokenizer gives no segments, so that the texts of a pair cannot be told apart and "
+                    "be cut to a length that changes. Accepted: a tokenizer with token_type_ids, or single texts."
+                )
+            if first < least:
+                raise ValueError(
+                    f"training would begin with sequences of {first} tokens, and the training rows cannot be cut to "
+                    f"fewer than {least} (special tokens, and a word to be read in each): begin with {least} or more."
+                )
+        if course.order is not None and len(course.order.ranks) != len(self.dataset("train")):
+            raise ValueError(
+                f"an order of {len(course.order.ranks)} rows does not fit {len(self.dataset('train'))} training rows."
+            )
+        self._course = course
 
     def prepare_data(self) -> None:
         """Download, repair and tokenise into the cache: on one process; the others read it in `setup`."""
@@ -143,7 +189,7 @@ class TextData(LightningDataModule):
         dataset, sampler = self.dataset("train"), self.train_sampler()
         loader = ResumableLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
         if self.trainer is not None:
-            loader.position = partial(self._position.at_first_batch, self.trainer)
+            loader.position = self._place
         return loader
 
     def train_sampler(self) -> TokenBudgetSampler:
@@ -194,6 +240,12 @@ class TextData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was saved."""
         self._position.load_state_dict(state_dict)
+
+    def _place(self) -> tuple[int, int, int, Course] | None:
+        """Epoch, optimizer steps taken in it, steps taken in all, and the course; None: no batch is left."""
+        assert self.trainer is not None
+        position = self._position.at_first_batch(self.trainer)
+        return None if position is None else (*position, self.trainer.global_step, self._course)
 
     def _predicted(self) -> str:
         return "test" if self.predict_source is None else "predict"

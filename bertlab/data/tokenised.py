@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
+from bertlab.data.layout import layout_of
 from bertlab.data.rows import TextRows
 from bertlab.data.tokenised_texts import TokenisedTexts
 from bertlab.sources.cache import build_once, cache_folder
@@ -81,6 +82,7 @@ def tokenise(tokenizer: Any, rows: TextRows, max_length: int) -> TokenisedTexts:
         types if len(types) else None,
         truncated,
         rows.labels,
+        layout_of(tokenizer, rows.pairs is not None),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bertlab.data.layout import Layout
 from bertlab.data.tokenised_texts import TokenisedTexts
 from bertlab.data.windows import Numbers, ranges
 from bertlab.interfaces import WordBatch
@@ -28,10 +29,20 @@ class Marks:
     words: Numbers
     offsets: Numbers
 
-    def of(self, windows: Numbers) -> tuple[Numbers, Numbers]:
-        """The marks of some windows one after another: their numbers, and how many each window has."""
+    def of(self, windows: Numbers, before: int | None = None) -> tuple[Numbers, Numbers]:
+        """The marks of some windows one after another: their numbers, and how many each window has.
+
+        Args:
+            windows: their numbers.
+            before: only marks at places before this one; None: all.
+        """
         counts = self.offsets[windows + 1] - self.offsets[windows]
-        return ranges(self.offsets[windows], counts), counts
+        found = ranges(self.offsets[windows], counts)
+        if before is None:
+            return found, counts
+        kept = self.places[found] < before
+        owner = np.repeat(np.arange(len(windows)), counts)
+        return found[kept], np.bincount(owner[kept], minlength=len(windows))
 
 
 class TokenisedWords(TokenisedTexts):
@@ -47,6 +58,7 @@ class TokenisedWords(TokenisedTexts):
         marks: the places that are trained on.
         sentences: (words of the split,) number of each word's sentence.
         labels: (words of the split,) int64 class of each word; None without.
+        layout: how many special tokens stand before and after the pieces.
     """
 
     def __init__(
@@ -58,14 +70,26 @@ class TokenisedWords(TokenisedTexts):
         marks: Marks,
         sentences: Numbers,
         labels: Numbers | None,
+        layout: Layout,
     ) -> None:
-        super().__init__(input_ids, offsets, None, truncated, None)
+        super().__init__(input_ids, offsets, None, truncated, None, layout)
         self.first, self.marks = first, marks
         self.sentences = sentences
         self.word_labels = labels
 
+    @property
+    def least_limit(self) -> int:
+        """Tokens that every window can be cut to so that a word is left that it answers for."""
+        assert self.layout is not None
+        first = self.marks.places[self.marks.offsets[:-1]]
+        return max(self.layout.least, int(first.max()) + 1 + self.layout.after)
+
     def batch(
-        self, rows: npt.ArrayLike, step_rows: npt.ArrayLike | None = None, micro_batches: int = 1
+        self,
+        rows: npt.ArrayLike,
+        step_rows: npt.ArrayLike | None = None,
+        micro_batches: int = 1,
+        limit: int | None = None,
     ) -> WordBatch:
         """Pack windows one after another, longest first, without padding.
 
@@ -74,16 +98,20 @@ class TokenisedWords(TokenisedTexts):
             step_rows: (G,) windows of the whole optimizer step, whose labels go into `step_labels`; None: a batch of
                 an evaluation.
             micro_batches: how many micro-batches the step has over all ranks.
+            limit: tokens of a window at most; longer ones are cut at their end, and words that begin there are left
+                out, with their labels.
         """
-        packed = super().batch(rows, None, micro_batches)
+        packed = super().batch(rows, None, micro_batches, limit)
         marks = self.first if step_rows is None else self.marks
-        chosen, counts = marks.of(packed.index.numpy())
+        assert self.layout is not None
+        before = None if limit is None else limit - self.layout.after
+        chosen, counts = marks.of(packed.index.numpy(), before)
         ends = packed.lengths.numpy().cumsum()
         starts = ends - packed.lengths.numpy()
         words = marks.words[chosen]
         step_labels = None
         if self.word_labels is not None and step_rows is not None:
-            of_step, _ = marks.of(np.asarray(step_rows, dtype=np.int64))
+            of_step, _ = marks.of(np.asarray(step_rows, dtype=np.int64), before)
             step_labels = torch.from_numpy(self.word_labels[marks.words[of_step]])
         return WordBatch(
             input_ids=packed.input_ids,
@@ -101,4 +129,4 @@ class TokenisedWords(TokenisedTexts):
 
     def __getitem__(self, part: Any) -> WordBatch:
         """The packed batch of a micro-batch, its windows in descending length."""
-        return self.batch(part.rows, part.step_rows, part.micro_batches)
+        return self.batch(part.rows, part.step_rows, part.micro_batches, part.limit)

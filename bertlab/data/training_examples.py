@@ -12,10 +12,10 @@ from bertlab.corpus.example_stream import ExampleStream
 from bertlab.corpus.masking import TOKEN, count_masks
 from bertlab.corpus.packed_examples import lengths_of, special_tokens
 from bertlab.corpus.pairs import Examples, PairRules, Texts
+from bertlab.corpus.shortened_examples import shorten
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.interfaces import PretrainingBatch
 from bertlab.samplers.micro_batch import Rows, balanced_parts
-from bertlab.samplers.phases import Step
 from bertlab.samplers.step_parts import StepPart
 
 
@@ -34,7 +34,7 @@ class TrainingExamples(Dataset[PretrainingBatch]):
     ) -> None:
         self.batches, self.documents, self.rules, self.seed = batches, documents, tuple(rules), seed
         self._streams: dict[int, ExampleStream] = {}
-        self._last: tuple[Step, int, Examples, list[Rows], int] | None = None
+        self._last: tuple[StepPart, Examples, list[Rows], int] | None = None
 
     def stream(self, number: int) -> ExampleStream:
         """The examples of a stream, by number."""
@@ -46,11 +46,11 @@ class TrainingExamples(Dataset[PretrainingBatch]):
 
     def __getitem__(self, part: StepPart) -> PretrainingBatch:
         """One micro-batch of an optimizer step: its share of the step's examples, balanced by tokens."""
-        examples, shares, masked = self._step(part.step, part.parts)
+        examples, shares, masked = self._step(part)
         rows = shares[part.part]
         step, size = part.step, part.step.size
         keys = self.stream(step.stream).keys(step.first, step.first + size)
-        batch = self.batches.make(examples.take(rows), keys[rows], step.number + rows)
+        batch = self.batches.make(examples.take(rows), keys[rows], step.number + rows, part.mask_rate)
         batch.micro_batches = part.parts
         batch.step_sequences = size
         if part.parts > 1:
@@ -60,28 +60,33 @@ class TrainingExamples(Dataset[PretrainingBatch]):
     def quantities(self, part: StepPart) -> dict[str, float]:
         """Of the whole optimizer step that a micro-batch belongs to."""
         rules = self.rules[part.step.stream]
-        examples, *_ = self._step(part.step, part.parts)
+        examples, *_ = self._step(part)
+        longest = rules.tokens + special_tokens(rules.task)
         return {
             "sequences": part.step.size,
             "tokens": int(lengths_of(examples).sum()),
-            "length": rules.tokens + special_tokens(rules.task),
-            "mask_rate": self.batches.rules.rate,
+            "length": longest if part.limit is None else min(longest, part.limit),
+            "mask_rate": self.batches.rules_at(part.mask_rate).rate,
         }
 
-    def _step(self, step: Step, parts: int) -> tuple[Examples, list[Rows], int]:
+    def _step(self, part: StepPart) -> tuple[Examples, list[Rows], int]:
         """All examples of a step, the rows of each part, and how many tokens are masked in it if it has parts."""
-        if self._last is None or self._last[:2] != (step, parts):
+        step, whole = part.step, part._replace(part=0)
+        if self._last is None or self._last[0] != whole:
             examples = self.stream(step.stream).examples(step.first, step.first + step.size)
-            shares = balanced_parts(lengths_of(examples), parts)
-            masked = self._masked(step, examples) if parts > 1 else 0
-            self._last = (step, parts, examples, shares, masked)
-        return self._last[2:]
+            if part.limit is not None:
+                examples = shorten(examples, part.limit)
+            shares = balanced_parts(lengths_of(examples), part.parts)
+            masked = self._masked(part, examples) if part.parts > 1 else 0
+            self._last = (whole, examples, shares, masked)
+        return self._last[1:]
 
-    def _masked(self, step: Step, examples: Examples) -> int:
-        if self.batches.rules.mode == TOKEN:
-            return int(count_masks(examples.sizes, self.batches.rules).sum())
+    def _masked(self, part: StepPart, examples: Examples) -> int:
+        rules, step = self.batches.rules_at(part.mask_rate), part.step
+        if rules.mode == TOKEN:
+            return int(count_masks(examples.sizes, rules).sum())
         keys = self.stream(step.stream).keys(step.first, step.first + step.size)
-        return self.batches.make(examples, keys, np.arange(step.size)).step_masked
+        return self.batches.make(examples, keys, np.arange(step.size), part.mask_rate).step_masked
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the plans, which hold the arrays of the store: a worker that is not forked makes its own."""

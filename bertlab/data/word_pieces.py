@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_warn
 
+from bertlab.data.layout import Layout
 from bertlab.data.tokenised import CHARACTERS_AT_ONCE, content_key
 from bertlab.data.tokenised_words import Marks, TokenisedWords
 from bertlab.data.windows import Numbers, Window, ranges, windows_of
@@ -213,4 +214,5 @@ def _laid_out(
             np.repeat(words, pieces.counts[words]),
             np.concatenate([[0], np.cumsum(owned)]),
         )
-    return TokenisedWords(input_ids, offsets, cut, first, marks, sentences, labels)
+    layout = Layout(len(before), 0, len(after))
+    return TokenisedWords(input_ids, offsets, cut, first, marks, sentences, labels, layout)

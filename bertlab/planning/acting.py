@@ -12,6 +12,10 @@ SEEN = {
     "class_weights": "weighs all classes alike",
     "loss": "leaves the loss as it is",
     "gradients": "leaves the gradients as they are",
+    "length": "leaves sequences whole",
+    "mask_rate": "leaves the mask rate as it is",
+    "batch_size": "leaves the batch at its full size",
+    "order": "leaves the order of the rows as it is",
 }
 
 
@@ -39,4 +43,4 @@ def effects_of(run: Run, step: int) -> set[str]:
         found.add("loss")
     if wishes.gradients is not None:
         found.add("gradients")
-    return found
+    return found if wishes.course is None else found | wishes.course.parts.keys()

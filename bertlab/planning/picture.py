@@ -31,6 +31,7 @@ QUANTITIES = {
     "sequences": "sequences a step",
     "length": "tokens of a sequence, at most",
     "mask_rate": "mask rate",
+    "easiest_share": "share of the rows, the easiest, that are drawn from",
 }
 
 Numbers = npt.NDArray[np.float64]

@@ -8,6 +8,9 @@ from itertools import groupby
 
 from bertlab.planning.planned_step import PlannedStep
 
+#: So many lengths, of the phases of a pretraining, each begin a span.
+LENGTHS = 4
+
 
 @dataclass(frozen=True)
 class Span:
@@ -48,9 +51,14 @@ class Span:
 
 
 def spans_of(steps: Sequence[PlannedStep]) -> list[Span]:
-    """Divide the steps of a plan where something begins or ends."""
+    """Divide the steps of a plan where something begins or ends.
+
+    A length that changes all the time, as `SequenceLengthWarmup` has it, divides nothing: spans have its mean.
+    """
+    few = len({step.data.get("length") for step in steps}) <= LENGTHS
 
     def alike(step: PlannedStep) -> tuple[object, ...]:
-        return step.stages, step.trained, step.data.get("length"), step.open_by, step.class_weights is None
+        length = step.data.get("length") if few else None
+        return step.stages, step.trained, length, step.open_by, step.class_weights is None
 
     return [Span(tuple(group)) for _, group in groupby(steps, key=alike)]

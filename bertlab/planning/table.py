@@ -62,6 +62,7 @@ RIGHT = {
     "tokens",
     "length",
     "mask rate",
+    "easiest share",
     "a step",
     "in all",
     "memory",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Generator, Hashable, Sequence
@@ -52,10 +53,16 @@ class TimedSteps:
             works: whatever else makes a difference between steps.
         """
         quantities = {} if data is None else data.quantities
-        size = quantities.get("sequences")
+        size, length = quantities.get("sequences"), quantities.get("length")
         trained = frozenset(id(p) for p in self._trainer.lightning_module.parameters() if p.requires_grad)
-        # Steps grow by a few sequences at a time: those of nearly a size share a cost, in proportion to their tokens.
-        alike = (trained, quantities.get("length"), size and round(size).bit_length(), works)
+        # Steps grow by a few sequences or tokens at a time: those of nearly a size share a cost, in proportion to their
+        # tokens. Attention costs more than in proportion, so lengths are told apart more finely.
+        alike = (
+            trained,
+            length and round(4 * math.log2(length)),
+            size and round(size).bit_length(),
+            works,
+        )
         if alike not in self._known:
             self._known[alike] = self._measure(step, data)
             self._standpoint.before(step)

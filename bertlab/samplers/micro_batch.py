@@ -18,11 +18,15 @@ class MicroBatch(NamedTuple):
         rows: (S,) rows of the data set, longest sequence first.
         step_rows: (G,) rows of the whole optimizer step, of all ranks; None outside training.
         micro_batches: into how many micro-batches, over all ranks, the step is split.
+        limit: tokens of a sequence at most, what is more is cut; None: as the rows are.
+        easiest_share: of the rows that the step was drawn from; None: all, in an order without regard to it.
     """
 
     rows: Rows
     step_rows: Rows | None
     micro_batches: int
+    limit: int | None = None
+    easiest_share: float | None = None
 
 
 def balanced_parts(lengths: Rows, parts: int) -> list[Rows]:

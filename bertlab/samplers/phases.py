@@ -52,7 +52,7 @@ class StepSchedule:
         sizes: sequences of an optimizer step in each phase.
         total_steps: of the training.
         warmup_steps: over which the batch grows linearly.
-        warmup_size: sequences of the first of those.
+        warmup_size: sequences of the first of those; a phase with fewer has its own from the start.
 
     Examples:
         >>> schedule = StepSchedule([Phase(128, 0.75), Phase(512, 0.25)], [8, 2], total_steps=8)
@@ -151,6 +151,6 @@ def _growing(begin: int, end: int, warmup_steps: int, first_size: int, size: int
     if begin >= end:
         return []
     steps = np.arange(begin, end)
-    sizes = first_size + (size - first_size) * steps // warmup_steps
+    sizes = min(first_size, size) + max(0, size - first_size) * steps // warmup_steps
     changes = np.flatnonzero(np.diff(sizes, prepend=sizes[0] - 1))
     return [(int(steps[at]), int(sizes[at])) for at in changes]

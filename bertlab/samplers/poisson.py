@@ -47,8 +47,7 @@ class PoissonSampler(TokenBudgetSampler):
         self.rate = min(1.0, batch_size / len(lengths))
         self._entropy = seed if entropy is None else entropy
 
-    def steps(self, epoch: int) -> list[Rows]:
-        """The rows of every optimizer step of an epoch, the same on all ranks."""
+    def _epoch(self, epoch: int) -> tuple[Rows, list[Rows]]:
         generator = np.random.default_rng([self._entropy, epoch])
         draws = (generator.random(len(self.lengths)) for _ in range(self.steps_per_epoch))
-        return [np.flatnonzero(draw < self.rate) for draw in draws]
+        return np.arange(len(self.lengths)), [np.flatnonzero(draw < self.rate) for draw in draws]

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data.distributed import DistributedSampler
 
+from bertlab.interfaces import Course
+from bertlab.samplers.course_rows import easy_step, grown_step, smallest_start, within_budget
 from bertlab.samplers.micro_batch import MicroBatch, Rows, balanced_parts
 from bertlab.samplers.steps import shuffled_steps, steps_for_rows, steps_for_tokens, stratified_steps
 
@@ -77,59 +79,88 @@ class TokenBudgetSampler(DistributedSampler[Any]):
         self.lengths = lengths
         self.micro_batches = micro_batches
         self.draw = draw
-        self.stratified = max_tokens is not None
+        self.max_tokens = max_tokens
         self.steps_per_epoch = self._count_steps(batch_size, max_tokens)
+        self._resume_epoch, self._resume_steps, self._epoch_start = 0, 0, 0
+        self._course = Course()
         self._check_parts()
-        self._resume_epoch, self._resume_steps = 0, 0
-        self._known: tuple[int, list[Rows]] | None = None  # an epoch and its steps
+        self._known: tuple[int, Rows, list[Rows]] | None = None  # an epoch, its rows and its steps
 
-    def resume(self, epoch: int, steps: int) -> None:
-        """Go on after `steps` optimizer steps of `epoch`; epochs after it begin at their beginning."""
+    def resume(self, epoch: int, steps: int, taken: int | None = None, course: Course | None = None) -> None:
+        """Go on after `steps` optimizer steps of `epoch`; epochs after it begin at their beginning.
+
+        Args:
+            epoch: to go on in.
+            steps: taken in it.
+            taken: optimizer steps of the whole training; None: all epochs before had as many as this one.
+            course: how steps change over the training.
+
+        Raises:
+            ValueError: the epoch has not so many steps, or one that has few rows at first cannot be split.
+        """
         if not 0 <= steps <= self.steps_per_epoch:
             raise ValueError(f"Cannot resume after step {steps} of an epoch of {self.steps_per_epoch} steps.")
         self._resume_epoch, self._resume_steps = epoch, steps
+        self._epoch_start = epoch * self.steps_per_epoch if taken is None else taken - steps
+        self._course = course or Course()
+        self._check_parts()
         self.set_epoch(epoch)
 
     def steps(self, epoch: int) -> list[Rows]:
-        """The rows of every optimizer step of an epoch, the same on all ranks."""
-        generator = np.random.default_rng([self.seed, epoch if self.shuffle else 0])
-        rows = np.arange(len(self.lengths)) if self.draw is None else self.draw.rows(epoch)
-        if self.stratified:
-            return stratified_steps(rows, self.lengths[rows], self.steps_per_epoch, generator)
-        return shuffled_steps(rows, self.steps_per_epoch, generator)
+        """The rows of every optimizer step of an epoch, the same on all ranks, before a course changes them."""
+        return self._epoch(epoch)[1]
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """The micro-batches of this rank from the current position to the end of the epoch."""
+        rows, steps = self._epoch(self.epoch)
+        before = self._epoch_start + (self.epoch - self._resume_epoch) * self.steps_per_epoch
         done = self._resume_steps if self.epoch == self._resume_epoch else 0
-        for step_rows in self.steps(self.epoch)[done:]:
-            yield from self._parts(step_rows)
+        for within in range(done, len(steps)):
+            yield from self._parts(before + within, steps[within], rows)
 
     def first_step(self) -> list[MicroBatch]:
         """The micro-batches of this rank in the step that `resume` has set, without iterating."""
-        return self._parts(self._steps_kept(self._resume_epoch)[self._resume_steps])
+        rows, steps = self._epoch_kept(self._resume_epoch)
+        return self._parts(self._epoch_start + self._resume_steps, steps[self._resume_steps], rows)
 
     def parts_of_step(self, step: int) -> list[MicroBatch]:
         """The micro-batches of this rank in an optimizer step, counted from 0 over all epochs."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return self._parts(self._steps_kept(epoch)[within])
+        rows, steps = self._epoch_kept(epoch)
+        return self._parts(step, steps[within], rows)
 
     def __len__(self) -> int:
         """Micro-batches of a whole epoch on this rank."""
         return self.steps_per_epoch * self.micro_batches
 
-    def _steps_kept(self, epoch: int) -> list[Rows]:
-        """`steps` of an epoch, which are kept until another is asked for."""
+    def _epoch_kept(self, epoch: int) -> tuple[Rows, list[Rows]]:
+        """`_epoch`, which is kept until another is asked for."""
         if self._known is None or self._known[0] != epoch:
-            self._known = (epoch, self.steps(epoch))
-        return self._known[1]
+            self._known = (epoch, *self._epoch(epoch))
+        return self._known[1:]
 
-    def _parts(self, step_rows: Rows) -> list[MicroBatch]:
-        """This rank's share of an optimizer step."""
-        parts = self.num_replicas * self.micro_batches
-        shares = balanced_parts(self.lengths[step_rows], parts)
+    def _epoch(self, epoch: int) -> tuple[Rows, list[Rows]]:
+        """The rows of an epoch, and those of every step of it."""
+        generator = np.random.default_rng([self.seed, epoch if self.shuffle else 0])
+        rows = np.arange(len(self.lengths)) if self.draw is None else self.draw.rows(epoch)
+        if self.max_tokens is not None:
+            return rows, stratified_steps(rows, self.lengths[rows], self.steps_per_epoch, generator)
+        return rows, shuffled_steps(rows, self.steps_per_epoch, generator)
+
+    def _parts(self, number: int, step_rows: Rows, epoch_rows: Rows) -> list[MicroBatch]:
+        """This rank's share of an optimizer step, `number` steps after training began."""
+        course, parts = self._course, self.num_replicas * self.micro_batches
+        limit = None if course.length is None else course.length(number)
+        lengths = self.lengths if limit is None else np.minimum(self.lengths, limit)
+        chosen = easy_step(step_rows, epoch_rows, course.order, number, self.seed)
+        chosen = within_budget(chosen, lengths[chosen], self.max_tokens, parts)
+        chosen = grown_step(chosen, course.batch_size, number, self.seed)
+        shares = balanced_parts(lengths[chosen], parts)
+        easiest = None if course.order is None else course.order.share(number)
         # Parts come heaviest first: neighbours, alike in work, run at the same time on different ranks.
         return [
-            MicroBatch(step_rows[share], step_rows, parts) for share in shares[self.rank :: self.num_replicas]
+            MicroBatch(chosen[share], chosen, parts, limit, easiest)
+            for share in shares[self.rank :: self.num_replicas]
         ]
 
     def _count_steps(self, batch_size: int | None, max_tokens: int | None) -> int:
@@ -156,11 +187,11 @@ class TokenBudgetSampler(DistributedSampler[Any]):
 
     def _check_parts(self) -> None:
         parts = self.num_replicas * self.micro_batches
-        smallest = len(self.lengths) // self.steps_per_epoch
+        smallest = smallest_start(self._course.batch_size, len(self.lengths) // self.steps_per_epoch)
         if smallest < parts:
             raise ValueError(
                 f"An optimizer step of {smallest} rows cannot be split into {parts} micro-batches ({self.num_replicas} "
                 f"ranks × accumulate_grad_batches {self.micro_batches}): raise batch_size or max_tokens, which count "
-                f"all micro-batches of a step, to at least {parts} rows, or lower the others. The training split has "
-                f"{len(self.lengths)} rows."
+                f"all micro-batches of a step (with BatchSizeWarmup, its start_size too), to at least {parts} rows, or "
+                f"lower the others. The training split has {len(self.lengths)} rows."
             )

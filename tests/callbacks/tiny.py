@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.strategy import Strategy
 from bertlab.encoders.adapters import Adapters, add_adapters
-from bertlab.interfaces import Block, PoissonDraw, TextBatch, Trunk
+from bertlab.interfaces import Block, Course, PoissonDraw, TextBatch, Trunk
 from bertlab.losses.reduction import weighted_mean
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
 
 CLASSES = ("ham", "spam", "news")
 G = 8  # sequences of an optimizer step
+LONGEST = 64  # what the tiny data says of its sequences, of which nothing but a factor depends on it
 
 
 @dataclass
@@ -121,16 +122,16 @@ class TinyTask(LightningModule):
         return [self.embeddings, *self.layers, *([self.pooler] if self.pooler is not None else [])]
 
     def training_step(self, batch: TinyBatch, batch_idx: int) -> Tensor:
-        _, labels = step_data(self.trainer.global_step)
+        _, labels = self.step_data()
         share, micro_batches = self.share(batch)
         loss = self.training_loss(TinyBatch(batch.number, labels[share], labels, micro_batches))
         self.losses.append(loss.item())
         return loss
 
     def training_loss(self, batch: TinyBatch) -> Tensor:
-        x, y = step_data(self.trainer.global_step)
+        x, y = self.step_data()
         share, micro_batches = self.share(batch)
-        rows = torch.arange(G)[share] + G * self.trainer.global_step
+        rows = self.chosen()[share]
         known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows))
         inputs = x[share] if known is None else known.values
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
@@ -142,7 +143,33 @@ class TinyTask(LightningModule):
 
     def step_rows(self, batch: TinyBatch) -> slice:
         """The rows of the step that its loss is a mean over."""
-        return slice(0, G)
+        return slice(0, len(self.chosen()))
+
+    def chosen(self) -> Tensor:
+        """The rows of the optimizer step, among those of all steps: G of them, or as the course of the data says."""
+        step, course = self.trainer.global_step, self.course()
+        size = G if course.batch_size is None else course.batch_size.size(step, G)
+        if course.order is None:
+            return torch.arange(size) + G * step
+        easiest = np.flatnonzero(course.order.ranks <= course.order.share(step))
+        return torch.from_numpy(np.resize(easiest, size))
+
+    def step_data(self) -> tuple[Tensor, Tensor]:
+        """The vectors and classes of the optimizer step, as the course of the data has them."""
+        step, course = self.trainer.global_step, self.course()
+        rows = self.chosen()
+        x, y = (values[: len(rows)] for values in step_data(step))
+        if course.order is not None:  # rows of any step
+            drawn = [(*step_data(int(row) // G), int(row) % G) for row in rows]
+            x = torch.stack([vectors[place] for vectors, _, place in drawn])
+            y = torch.stack([labels[place] for _, labels, place in drawn])
+        if course.length is not None:
+            x = x * (min(course.length(step), LONGEST) / LONGEST)
+        return x if course.mask_rate is None else x * (1 - course.mask_rate(step)), y
+
+    def course(self) -> Course:
+        data = getattr(self.trainer, "datamodule", None)
+        return data.course if isinstance(data, TinyData) else Course()
 
     def share(self, batch: TinyBatch) -> tuple[slice, int]:
         """Its rows among those of the step, and how many micro-batches the step has."""
@@ -175,7 +202,7 @@ class TinyTasks(TinyTask):
         self.tasks = {name: TinyAnswer(self, name) for name in self.head}
 
     def training_step(self, batch: TinyBatch, batch_idx: int) -> Tensor:
-        _, labels = step_data(self.trainer.global_step)
+        _, labels = self.step_data()
         parts = [TinyPart(batch.number, task=name) for name in self.tasks]
         for part in parts:
             share, part.micro_batches = self.share(part)
@@ -198,7 +225,8 @@ class TinyTasks(TinyTask):
         return self.tasks[batch.task](inputs, known)
 
     def step_rows(self, batch: TinyPart) -> slice:
-        return slice(0, G // 2) if batch.task == "first" else slice(G // 2, G)
+        size = len(self.chosen())
+        return slice(0, size // 2) if batch.task == "first" else slice(size // 2, size)
 
     def share(self, batch: TinyPart) -> tuple[slice, int]:
         share, parts = super().share(batch)
@@ -232,8 +260,12 @@ def step_data(step: int) -> tuple[Tensor, Tensor]:
 
 
 def tiny_rows(rows: Tensor) -> TextBatch:
-    """Rows of all steps one after another, as sequences of one token: row 8 · s + i is the i-th of step s."""
-    return TextBatch(rows, torch.zeros_like(rows), torch.ones_like(rows), rows)
+    """Rows of all steps one after another, as sequences of one token: row 8 · s + i is the i-th of step s.
+
+    Tokens of late rows are more frequent.
+    """
+    ids = rows.double().sqrt().long()
+    return TextBatch(ids, torch.zeros_like(rows), torch.ones_like(rows), rows)
 
 
 class TinyRows:
@@ -254,6 +286,22 @@ class TinyData(LightningDataModule):
     def __init__(self, batches: int = 6) -> None:
         super().__init__()
         self.batches = batches
+        self.course = Course()
+
+    @property
+    def course_parts(self) -> frozenset[str]:
+        return frozenset({"length", "mask_rate", "batch_size", "order"})
+
+    @property
+    def longest_sequence(self) -> int:
+        return LONGEST
+
+    @property
+    def full_batch(self) -> int:
+        return G
+
+    def follow(self, course: Course) -> None:
+        self.course = course
 
     def class_counts(self) -> Tensor:
         return torch.tensor([60, 30, 10])

@@ -6,14 +6,20 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+import yaml
 from transformers import BertConfig, BertModel
 
+from bertlab.cli import main
 from tests.tokenizers import write_tokenizer
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 WORDS = [
     "the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now",
@@ -41,6 +47,59 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def tiny_store(in_tmp: Path, tiny_bert: str) -> str:
+    """Sixty documents of six sentences in the vocabulary of the tiny BERT."""
+    documents = [
+        "\n".join(" ".join(WORDS[(d * 7 + s * 3 + w) % len(WORDS)] for w in range(9)) for s in range(6))
+        for d in range(60)
+    ]
+    (in_tmp / "prose.txt").write_text("\n\n".join(documents) + "\n")
+    corpus = {
+        "name": "tiny",
+        "documents": [
+            {"class_path": "bertlab.corpus.readers.GoogleFormat", "init_args": {"path": "prose.txt"}}
+        ],
+        "vocabulary": {
+            "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
+            "init_args": {"source": tiny_bert},
+        },
+    }
+    (in_tmp / "corpus.yaml").write_text(yaml.safe_dump(corpus))
+    main(["corpus", "--config", "corpus.yaml"])
+    return str(in_tmp / "corpora" / "tiny")
+
+
+@pytest.fixture
+def on_its_data(
+    request: pytest.FixtureRequest, tiny_bert: str, text_folder: str, word_folder: str
+) -> Callable[[Path], list[str]]:
+    """Flags of a run, of the house's configs made tiny, on data that the strategy of a fragment can work with."""
+
+    def flags(fragment: Path) -> list[str]:
+        module, _, name = yaml.safe_load(fragment.read_text())["class_path"].rpartition(".")
+        common = ["--trainer.callbacks=[]", f"--trainer.callbacks+={fragment}", "--trainer.accelerator=cpu"]
+        common += ["--model.encoder.source", tiny_bert]
+        strategy = getattr(import_module(module), name)
+        if strategy.needs_tasks:
+            sources = {"spam": text_folder, "sentiment": text_folder, "names": word_folder}
+            data = [f"--data.tasks.{task}.source={source}" for task, source in sources.items()]
+            return ["--config", str(CONFIGS / "finetune" / "multi_task.yaml"), *common, *data]
+        if "mask_rate" not in strategy.touches:
+            return [
+                "--config",
+                str(CONFIGS / "finetune" / "sms_spam.yaml"),
+                *common,
+                "--data.source",
+                text_folder,
+            ]
+        store = request.getfixturevalue("tiny_store")
+        data = [f"--data.store={store}", "--data.batch_size=8", "--data.validation_fraction=0.1"]
+        return ["--config", str(CONFIGS / "pretrain" / "minilm_news.yaml"), *common, *data]
+
+    return flags
 
 
 def text(row: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ FRAGMENTS = {
 }
 STRATEGIES = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
-MULTI_TASK = CONFIGS / "finetune" / "multi_task.yaml"
 QUIET = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
@@ -39,15 +38,6 @@ QUIET = [
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
-
-
-def run_for(fragment: Path, texts: str, words: str) -> tuple[Path, list[str]]:
-    """A runnable file that a fragment can be added to, and the flags for data of few rows."""
-    module, _, name = yaml.safe_load(fragment.read_text())["class_path"].rpartition(".")
-    if not getattr(getattr(importlib.import_module(module), name), "needs_tasks", False):
-        return SMS, ["--data.source", texts]
-    sources = {"spam": texts, "sentiment": texts, "names": words}
-    return MULTI_TASK, [f"--data.tasks.{task}.source={source}" for task, source in sources.items()]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
@@ -115,14 +105,25 @@ def test_fragment_is_read_and_printed_the_same_again(
 
 @pytest.mark.parametrize("path", [*STRATEGIES, *CONFIGS.glob("losses/**/*.yaml")], ids=name_of)
 def test_fragment_trains_a_bert(
-    path: Path, tiny_bert: str, text_folder: str, word_folder: str, in_tmp: Path
+    path: Path,
+    on_its_data: Callable[[Path], list[str]],
+    tiny_bert: str,
+    text_folder: str,
+    in_tmp: Path,
 ) -> None:
-    part = f"{FRAGMENTS[path.relative_to(CONFIGS).parts[0]]}{path}"
-    config, data = run_for(path, text_folder, word_folder)
-    flags = ["--config", str(config), "--trainer.callbacks=[]", part, *data, *QUIET]
-    flags += ["--model.encoder.source", tiny_bert, "--trainer.accelerator=cpu", "--trainer.max_steps=4"]
-    main(["fit", *flags, "--trainer.log_every_n_steps=1"])
-    run = in_tmp / "runs" / config.stem / "0"
+    if path in STRATEGIES:
+        flags = on_its_data(path)
+    else:
+        flags = ["--config", str(SMS), "--trainer.callbacks=[]", f"{FRAGMENTS['losses']}{path}"]
+        flags += [
+            "--data.source",
+            text_folder,
+            "--model.encoder.source",
+            tiny_bert,
+            "--trainer.accelerator=cpu",
+        ]
+    main(["fit", *flags, *QUIET, "--trainer.max_steps=4", "--trainer.log_every_n_steps=1"])
+    (run,) = in_tmp.glob("runs/*/0")
     with (run / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 4

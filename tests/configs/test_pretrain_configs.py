@@ -30,7 +30,6 @@ def encoder_of(path: Path) -> dict[str, object]:
 PRETRAIN = sorted(CONFIGS.glob("pretrain/**/*.yaml"))
 FROM_SCRATCH = [path for path in PRETRAIN if encoder_of(path)["class_path"] == FROM_CONFIG]
 FROM_CHECKPOINT = [path for path in PRETRAIN if path not in FROM_SCRATCH]
-WORDS = ["the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now", "win", "oil", "wheat"]
 
 
 @pytest.fixture(scope="module")
@@ -57,29 +56,6 @@ def test_trains_two_steps(path: Path, store: Path, in_tmp: Path) -> None:
     run = in_tmp / "runs" / path.stem / "0"
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert "val/loss" in (run / "metrics.csv").read_text()
-
-
-@pytest.fixture
-def tiny_store(in_tmp: Path, tiny_bert: str) -> str:
-    """Sixty documents of six sentences in the vocabulary of the tiny BERT."""
-    documents = [
-        "\n".join(" ".join(WORDS[(d * 7 + s * 3 + w) % len(WORDS)] for w in range(9)) for s in range(6))
-        for d in range(60)
-    ]
-    (in_tmp / "prose.txt").write_text("\n\n".join(documents) + "\n")
-    corpus = {
-        "name": "tiny",
-        "documents": [
-            {"class_path": "bertlab.corpus.readers.GoogleFormat", "init_args": {"path": "prose.txt"}}
-        ],
-        "vocabulary": {
-            "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
-            "init_args": {"source": tiny_bert},
-        },
-    }
-    (in_tmp / "corpus.yaml").write_text(yaml.safe_dump(corpus))
-    main(["corpus", "--config", "corpus.yaml"])
-    return str(in_tmp / "corpora" / "tiny")
 
 
 @pytest.mark.parametrize("path", FROM_CHECKPOINT, ids=lambda path: path.stem)

@@ -79,6 +79,14 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
         "strategies": [DEFERRED],
         "trainer": {"val_check_interval": 7, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2},
     },
+    "data that changes from step to step": {
+        "strategies": [
+            strategy("SequenceLengthWarmup", start_length=6, fraction=0.5, multiple=4),
+            strategy("BatchSizeWarmup", start_size=4, fraction=0.4),
+            strategy("DataOrder", difficulty="rarity", start_share=0.2, fraction=0.7),
+        ],
+        "trainer": {"accumulate_grad_batches": 2},
+    },
     "few batches, validation every second epoch": {
         "strategies": [GRADUAL],
         "trainer": {"limit_train_batches": 5, "check_val_every_n_epoch": 2, "max_epochs": 4},
@@ -163,6 +171,40 @@ def test_pretraining_in_phases(tmp_path: Path) -> None:
     ]
     for row, step in zip(rows, steps, strict=True):
         assert abs(step["masked"] / step["tokens"] - float(row["data/mask_rate"])) < 0.05
+
+
+def test_pretraining_that_changes_from_step_to_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = yaml.safe_load((CONFIGS / "pretrain" / "tiny_news.yaml").read_text())
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}
+    original["model"]["init_args"]["encoder"]["init_args"]["config"] |= sizes | {"vocab_size": 80}
+    store = str(write_store(tmp_path / "store", documents=60))
+    original["data"]["init_args"] |= {"store": store, "phases": [{"length": 64}], "batch_size": 12}
+    original["data"]["init_args"] |= {"validation_fraction": 0.1, "batch_warmup_fraction": 0.0}
+    original["trainer"] |= {
+        "max_steps": 20,
+        "max_epochs": None,
+        "accelerator": "cpu",
+        "callbacks": [
+            strategy("SequenceLengthWarmup", start_length=16, fraction=0.6),
+            strategy("MaskRateSchedule"),
+            strategy("BatchSizeWarmup", start_size=4, fraction=0.4),
+        ],
+    }
+    Path("tiny_news.yaml").write_text(yaml.safe_dump(original))
+    rows = plan("--config", "tiny_news.yaml", UNTIMED)
+    said = capsys.readouterr().out
+    steps, _ = fit("--config", "tiny_news.yaml")
+    assert_plan_is_fit(rows, steps)
+    assert [row["data/length"] for row in rows] == [str(16 + 4 * t // 8 * 8) for t in range(12)] + ["64"] * 8
+    assert [float(row["data/mask_rate"]) for row in rows] == pytest.approx(
+        [0.3 - 0.0075 * t for t in range(20)]
+    )
+    assert [int(row["data/sequences"]) for row in rows] == [4 + t for t in range(8)] + [12] * 12
+    for row, step in zip(rows, steps, strict=True):
+        assert abs(step["masked"] / step["tokens"] - float(row["data/mask_rate"])) < 0.05
+    assert "length: start 16, end 64, steps 12" in " ".join(said.split())
 
 
 def test_plateaus_are_open(bert: str, texts: str, capsys: pytest.CaptureFixture[str]) -> None:
