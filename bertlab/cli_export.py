@@ -60,8 +60,7 @@ class ExportCLI(BertlabCLI):
 
     trainer_type = Exporter
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:
         """The verb, and the arguments that are not keys."""
         return {"export": {"model", "datamodule"}}
 

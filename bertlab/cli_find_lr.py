@@ -93,8 +93,7 @@ class FindLrCLI(BertlabCLI):
 
     trainer_type = RateFinder
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:
         """The verb, and the arguments that are not keys."""
         return {"find_lr": {"model", "datamodule"}}
 

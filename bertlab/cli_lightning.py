@@ -94,7 +94,7 @@ class BertlabCLI(LightningCLI):
     config_file: type[ConfigFile] = ConfigFile
 
     def __init__(self, args: list[str], at_end: ExitStack) -> None:
-        self._at_end = at_end
+        self._at_end, self._verb = at_end, args[0]
         self.run_directory: RunDirectory
         self.checkpoint: Path | None = None
         super().__init__(
@@ -110,6 +110,10 @@ class BertlabCLI(LightningCLI):
             auto_configure_optimizers=False,
             args=args,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The verb, and the arguments that are not keys; the keys of other verbs take long to make."""
+        return {self._verb: LightningCLI.subcommands()[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys of bertlab beside Lightning's, and the links."""

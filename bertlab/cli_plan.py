@@ -69,8 +69,7 @@ class PlanCLI(BertlabCLI):
     trainer_type = Planner
     config_file = PlannedConfigFile
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:
         """The verb, and the arguments that are not keys."""
         return {"plan": {"model", "datamodule"}}
 

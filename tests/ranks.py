@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,28 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
+from tests.warm import leave_ranks, rank_environments, take_environment
+
 
 def on_two_ranks(function: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
     """What `function(*args)` returned on rank 0 and on rank 1.
 
     In the function a Trainer made with `devices=2, strategy="ddp"` uses the two processes.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, folder, function, args), nprocs=2)
+    environments = [dict(os.environ) | rank for rank in rank_environments()]
+    mp.start_processes(
+        _rank, args=(environments, folder, function, args), nprocs=2, start_method="forkserver"
+    )
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def _rank(rank: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": "tests",
-    }
-    torch.set_num_threads(1)
+def _rank(
+    rank: int,
+    environments: list[dict[str, str]],
+    folder: Path,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    take_environment(environments[rank])
     torch.save(function(*args), folder / f"rank-{rank}.pt")
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave_ranks()

@@ -13,7 +13,7 @@ import yaml
 from bertlab.cli import main
 from bertlab.schedules.range_test import RangeTest
 from tests.bits import assert_equal
-from tests.system.tiny_project import bertlab, write_project
+from tests.system.tiny_project import bertlab_on_two_ranks, write_project
 
 SWEEP = ["--lr_min=1e-5", "--lr_max=1e-1", "--steps=30"]
 
@@ -187,7 +187,7 @@ def test_two_ranks_find_what_one_finds(project: Path, in_tmp: Path) -> None:
     config["model"]["init_args"]["encoder"]["init_args"] |= {"dropout": 0.0, "attention_dropout": 0.0}
     (in_tmp / "plain.yaml").write_text(yaml.safe_dump(config))
     main(["find-lr", "--config", "plain.yaml", *SWEEP])
-    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--run.name=two"]
-    bertlab(in_tmp, "find-lr", "--config", "plain.yaml", *SWEEP, *ranks)
+    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--run.name=two", "--run.version=0"]
+    bertlab_on_two_ranks(in_tmp, "find-lr", "--config", "plain.yaml", *SWEEP, *ranks)
     one, two = table("runs/plain-find-lr/0"), table("runs/two-find-lr/0")
     assert [row["loss"] for row in two][:20] == pytest.approx([row["loss"] for row in one][:20], rel=1e-3)

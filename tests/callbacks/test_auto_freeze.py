@@ -14,7 +14,7 @@ from bertlab.callbacks.gradients_settle import GradientsSettle, settled_layers
 from bertlab.callbacks.layer_drop import LayerDrop
 from bertlab.callbacks.triggers import Horizon
 from tests.bits import assert_equal
-from tests.callbacks.contract.test_contract import SaveEachStep
+from tests.callbacks.contract.fragments import SaveAfter
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
 
@@ -114,7 +114,7 @@ def test_layers_freeze_when_their_gradients_have_settled(tmp_path: Path) -> None
 
 
 def test_killed_within_an_interval(tmp_path: Path) -> None:
-    saver = SaveEachStep(tmp_path)
+    saver = SaveAfter(tmp_path, set(range(1, 18, 2)))
 
     def run(**arguments: Any) -> tuple[TinyTask, list[Any]]:
         log = StepLog()

@@ -14,8 +14,14 @@ class SameOnBothRanks(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        mine = torch.cat([parameter.detach().view(-1) for parameter in pl_module.parameters()])
+        theirs = mine.clone()
+        torch.distributed.broadcast(theirs, src=0)
+        if torch.equal(theirs, mine):
+            return
+        start = 0
         for name, parameter in pl_module.named_parameters():
-            theirs = parameter.detach().clone()
-            torch.distributed.broadcast(theirs, src=0)
-            if not torch.equal(theirs, parameter):
+            end = start + parameter.numel()
+            if not torch.equal(theirs[start:end], mine[start:end]):
                 raise AssertionError(f"ranks differ in {name} at step {trainer.global_step}")
+            start = end

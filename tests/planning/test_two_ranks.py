@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tests.system.tiny_project import bertlab, write_project
+from tests.system.tiny_project import bertlab, bertlab_from_scratch, write_project
 
 
 def rows(folder: Path, number: int) -> list[dict[str, str]]:
@@ -17,7 +17,7 @@ def test_ddp(tmp_path: Path) -> None:
     config = str(write_project(tmp_path))
     bertlab(tmp_path, "plan", "--config", config, "--plan.timed_steps=0")
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--plan.timed_steps=1"]
-    done = bertlab(tmp_path, "plan", "--config", config, *two)
+    done = bertlab_from_scratch(tmp_path, "plan", "--config", config, *two)
     assert done.stdout.count("what trains when") == 1
     assert "2 × cpu" in done.stdout
     assert sorted(path.name for path in (tmp_path / "runs/run/plans").iterdir()) == ["0", "1"]

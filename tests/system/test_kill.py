@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 import torch
 
 from tests.bits import assert_equal
-from tests.system.tiny_project import BERTLAB, STRATEGIES, bertlab, environment, write_project
+from tests.system.tiny_project import STRATEGIES, bertlab, environment, write_project
+from tests.warm import Command
 
 ARGUMENTS = ("--checkpoints.every_steps", "2")
 
@@ -30,20 +30,14 @@ def steps_logged(run: Path) -> int:
 def killed(folder: Path, args: list[str], after_step: int, delay: float) -> bool:
     """Start a run and kill it by SIGKILL `delay` seconds after a step was logged; False if it ended before."""
     run = folder / "runs/killed/0"
-    with subprocess.Popen(
-        [*BERTLAB, *args],
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with Command(folder, environment(folder), args) as process:
         while process.poll() is None and steps_logged(run) < after_step:
             time.sleep(0.002)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), errors.decode()[-3000:]
-    return process.returncode != 0
+        process.kill()
+        done = process.wait()
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
+    return done.returncode != 0
 
 
 def state(run: Path) -> dict[str, Any]:

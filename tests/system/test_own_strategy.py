@@ -11,7 +11,7 @@ import yaml
 
 from tests.bits import assert_equal
 from tests.system.test_kill import killed
-from tests.system.tiny_project import bertlab, write_project
+from tests.system.tiny_project import bertlab, bertlab_from_scratch, write_project
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -29,7 +29,7 @@ def test_the_strategy_of_the_readme(tmp_path: Path) -> None:
         "--trainer.callbacks.decay",
         "0.8",
     ]
-    bertlab(tmp_path, *own, "--run.name", "whole")
+    bertlab_from_scratch(tmp_path, *own, "--run.name", "whole")
     whole = tmp_path / "runs/whole/0"
     events = [json.loads(line) for line in (whole / "timeline.jsonl").open()]
     trained = [event["facts"]["blocks"] for event in events if event["what"] == "trainable"]

@@ -12,7 +12,13 @@ import pytest
 import torch
 import yaml
 
-from tests.system.tiny_project import STRATEGIES, bertlab, write_project, write_words_project
+from tests.system.tiny_project import (
+    STRATEGIES,
+    bertlab,
+    bertlab_on_two_ranks,
+    write_project,
+    write_words_project,
+)
 
 
 def table(run: Path) -> list[dict[str, str]]:
@@ -81,7 +87,7 @@ def test_two_ranks_are_one_rank(trainer: dict[str, Any], write: Callable[..., Pa
     overlay = tmp_path / "two.yaml"
     overlay.write_text(yaml.safe_dump({"trainer": {"devices": 2} | trainer}))
     two = ("--config", str(config), "--config", str(overlay), "--run.name", "two")
-    bertlab(tmp_path, "fit", *two)
+    bertlab_on_two_ranks(tmp_path, "fit", *two, "--run.version", "0")
     one_run, two_run = tmp_path / "runs/one/0", tmp_path / "runs/two/0"
     assert_same_curves(one_run, two_run)
     events = [[json.loads(line) for line in (run / "timeline.jsonl").open()] for run in (one_run, two_run)]

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from transformers import BertConfig, BertModel
 
 from tests.tokenizers import write_tokenizer
+from tests.warm import Command, finished, rank_environments
 
 HAM = ["meeting", "lunch", "tomorrow", "report", "thanks", "project", "home", "train", "dinner", "family"]
 SPAM = ["win", "free", "cash", "prize", "claim", "urgent", "offer", "click", "winner", "money"]
@@ -157,7 +159,26 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def bertlab(folder: Path, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a `bertlab` command in a folder."""
+    """Run a `bertlab` command in a folder, in a process that has torch and Lightning already."""
+    with Command(folder, environment(folder), list(args)) as command:
+        return finished([command])[0] if check else command.wait()
+
+
+def bertlab_on_two_ranks(folder: Path, *args: str) -> None:
+    """Run a `bertlab` command in two processes, as `torchrun` starts them."""
+    ours = environment(folder)
+    with ExitStack() as stack:
+        commands = [Command(folder, ours | rank, list(args)) for rank in rank_environments()]
+        for command in commands:
+            stack.enter_context(command)
+        finished(commands)
+
+
+def bertlab_from_scratch(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a `bertlab` command in a folder as a user does, which takes seconds longer.
+
+    Also what `trainer.devices: 2` takes: Lightning starts the second process by the command line of the first.
+    """
     done = subprocess.run(
         [*BERTLAB, *args],
         cwd=folder,
@@ -167,6 +188,7 @@ def bertlab(folder: Path, *args: str, check: bool = True) -> subprocess.Complete
         timeout=300,
         check=False,
     )
-    if check and done.returncode != 0:
-        raise AssertionError(f"bertlab {' '.join(args)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    assert done.returncode == 0, (
+        f"bertlab {' '.join(args)} ended with {done.returncode}:\n{done.stderr[-4000:]}"
+    )
     return done

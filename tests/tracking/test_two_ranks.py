@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +9,7 @@ import pytest
 import yaml
 
 from bertlab.tracking.checkpoint_io import read_checkpoint
+from tests.system.tiny_project import bertlab_from_scratch, bertlab_on_two_ranks
 
 CONFIG = {
     "model": {"class_path": "small.SmallTask"},
@@ -29,20 +28,14 @@ CONFIG = {
 }
 
 
-def bertlab(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bertlab.cli", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.mark.timeout(600)
 def test_fit_resume_and_predict(in_tmp: Path) -> None:
     Path("two.yaml").write_text(yaml.safe_dump(CONFIG))
-    done = bertlab("fit", "--config", "two.yaml")
-    assert done.returncode == 0, done.stderr
-    done = bertlab("fit", "--config", "two.yaml", "--ckpt_path=last", "--trainer.max_epochs=2")
-    assert done.returncode == 0, done.stderr
-    done = bertlab("predict", "--config", "two.yaml", "--ckpt_path=best")
-    assert done.returncode == 0, done.stderr
+    # The second process is Lightning's own; those of the other commands are as torchrun starts them.
+    bertlab_from_scratch(in_tmp, "fit", "--config", "two.yaml")
+    more = ("--ckpt_path=last", "--trainer.max_epochs=2")
+    bertlab_on_two_ranks(in_tmp, "fit", "--config", "two.yaml", *more)
+    bertlab_on_two_ranks(in_tmp, "predict", "--config", "two.yaml", "--ckpt_path=best")
     assert [path.name for path in Path("runs/two").iterdir()] == ["0"]
     run = Path("runs/two/0")
     lines = (run / "timeline.jsonl").read_text().splitlines()
