@@ -16,7 +16,7 @@ from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import bind_followers, check_platform, claims_of, strategies_of
 from bertlab.callbacks.control import Control
 from bertlab.callbacks.events import Events
-from bertlab.callbacks.foresight import warn_of_what_never_acts
+from bertlab.callbacks.foresight import refuse_stages_of_nothing, warn_of_what_never_acts
 from bertlab.callbacks.holding import Holding, holding_of
 from bertlab.callbacks.horizon import horizon_of
 from bertlab.callbacks.run import Run
@@ -179,6 +179,7 @@ class Conductor:
         """Take hold of optimizer, parameters and loss, once; whether this call did it."""
         if self._control is not None:
             return False
+        refuse_stages_of_nothing(self.strategies, self.trainer, self.blocks, self._run_in)
         self._control = Control(self.trainer, self.blocks)
         for strategy in self.strategies:
             if strategy.entered >= 0:  # resumed
