@@ -17,7 +17,7 @@ from bertlab.callbacks.combination import bind_followers, check_platform, claims
 from bertlab.callbacks.control import Control
 from bertlab.callbacks.data_course import hand_out_course, withdraw_course
 from bertlab.callbacks.events import Events
-from bertlab.callbacks.foresight import warn_of_what_never_acts
+from bertlab.callbacks.foresight import refuse_stages_of_nothing, warn_of_what_never_acts
 from bertlab.callbacks.holding import Holding, holding_of
 from bertlab.callbacks.horizon import horizon_of
 from bertlab.callbacks.run import Run
@@ -184,6 +184,7 @@ class Conductor:
         """Take hold of optimizer, parameters and loss, once; whether this call did it."""
         if self._control is not None:
             return False
+        refuse_stages_of_nothing(self.strategies, self.trainer, self.blocks, self._run_in)
         self._control = Control(self.trainer, self.blocks)
         for strategy in self.strategies:
             if strategy.entered >= 0:  # resumed

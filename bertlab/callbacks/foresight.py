@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import Trainer
@@ -53,6 +53,39 @@ def warn_of_what_never_acts(
             )
 
 
+def refuse_stages_of_nothing(
+    strategies: Sequence[Strategy],
+    trainer: Trainer,
+    blocks: Blocks,
+    run_in: Callable[[Strategy, int], Run],
+) -> None:
+    """Refuse stages in which blocks are trained that hold none of the parameters that another strategy trains.
+
+    Args:
+        strategies: of the trainer.
+        trainer: about to train.
+        blocks: of the whole task.
+        run_in: the run as a strategy would see it in a stage.
+
+    Raises:
+        ValueError: there is one; the message names the strategies, the blocks and the stage.
+    """
+    horizon = horizon_of(trainer)
+    stagers = [s for s in strategies if "trainable" in s.touches]
+    for strategy in (s for s in strategies if "parameters" in s.touches):
+        of_strategy = _ever_trained(strategy, horizon, blocks, run_in)
+        for other in stagers:
+            for stage, run in _runs(other, horizon, run_in):
+                chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
+                if not of_strategy & trained_by(chosen, None):
+                    raise ValueError(
+                        f"{type(strategy).__name__} and {type(other).__name__} have nothing in common in stage "
+                        f"{stage}: the parameters that the one names are in none of the blocks that the other trains "
+                        f"({', '.join(block.name for block in chosen)}): take one of them out of trainer.callbacks, or "
+                        "train another block in that stage"
+                    )
+
+
 def validates(trainer: Trainer) -> bool:
     """Whether any validation comes in a training, for a strategy to wait for."""
     if not trainer.enable_validation:
@@ -86,14 +119,22 @@ def _ever_trained(
 
     `apply` is a function of the stage without side effects, so it can be asked about stages that are still to come.
     """
+    found: set[int] = set()
+    for _, run in _runs(strategy, horizon, run_in):
+        chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
+        found |= trained_by(chosen, run.wishes.parameters)
+    return found
+
+
+def _runs(
+    strategy: Strategy, horizon: Horizon, run_in: Callable[[Strategy, int], Run]
+) -> Iterator[tuple[int, Run]]:
+    """What a strategy wants in each stage that is reached, as far as is known."""
     starts = [0, *strategy.trigger.starts(horizon)]
     count = len(starts) if strategy.stages is None else strategy.stages
-    found: set[int] = set()
     for stage in range(count):
         if stage < len(starts) and starts[stage] >= horizon.total_steps:
             break
         run = run_in(strategy, stage)
         strategy.apply(run)
-        chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
-        found |= trained_by(chosen, run.wishes.parameters)
-    return found
+        yield stage, run

@@ -124,7 +124,8 @@ def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
 
     stages = [Stage(["layer.0"], until_step=2), Stage(["all"])]
     with pytest.raises(
-        ValueError, match=r"nothing in common.*in none of the blocks that another trains \(layer.0\)"
+        ValueError,
+        match=r"BitFit and StagedUnfreezing have nothing in common in stage 0.*the other trains \(layer.0\)",
     ):
         fit([BitFit(), StagedUnfreezing(stages=stages)], tmp_path, task=NoBias())
 

@@ -193,6 +193,15 @@ def test_exported_and_merged_it_says_the_same(tmp_path: Path) -> None:
         assert not torch.allclose(start, task.encoder(rows).first, atol=1e-3)
 
 
+def test_a_stage_without_adapters_is_refused_before_training(tmp_path: Path) -> None:
+    """Chain-thaw trains each block by itself, and BERT's embeddings have no linear layer."""
+    refused = (
+        r"LowRankAdapters and StagedUnfreezing have nothing in common in stage 1.*\(embeddings\): take one"
+    )
+    with pytest.raises(ValueError, match=refused):
+        fit_tiny([StagedUnfreezing("chain_thaw", spread_fraction=1.0), lora()], tmp_path)
+
+
 def test_a_task_that_takes_none(tmp_path: Path) -> None:
     task = tiny_task()
     trainer = tiny_trainer(tmp_path, callbacks=[StepSeed(0), lora()])

@@ -81,7 +81,7 @@ def test_frozen_does_not_move_by_a_bit_and_keeps_its_moments(tmp_path: Path) -> 
             step = trainer.global_step
             if step in (4, 8):
                 seen[f"weights {step}"] = [p.detach().clone() for p in pl_module.embeddings.parameters()]
-                state = trainer.optimizers[0].state[pl_module.embeddings.weight]
+                state = trainer.optimizers[0].state[pl_module.embeddings[0].weight]
                 seen[f"moment {step}"] = state["exp_avg"].clone()
 
     log = Look()
@@ -91,7 +91,7 @@ def test_frozen_does_not_move_by_a_bit_and_keeps_its_moments(tmp_path: Path) -> 
     assert seen["moment 4"].any()
     assert all(step["grads"] == ["head"] for step in log.steps[4:8])
     assert all(step["train_mode"] == step["trained"] for step in log.steps)
-    assert not torch.equal(task.embeddings.weight, seen["weights 8"][0])
+    assert not torch.equal(task.embeddings[0].weight, seen["weights 8"][0])
 
 
 def test_every_parameter_stays_in_one_group(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_parameters_and_blocks_are_trained_where_both_are_wished_for(tmp_path: P
     watch = Watch()
     fit([BiasesOnly(), ThawAndFreezeAgain(), watch], tmp_path)  # type: ignore[list-item]
     norms = {f"layers.{n}.1.{kind}" for n in range(3) for kind in ("weight", "bias")}
-    every = {"embeddings.bias", "head.bias", *(f"layers.{n}.0.bias" for n in range(3)), *norms}
+    every = {"embeddings.0.bias", "head.bias", *(f"layers.{n}.0.bias" for n in range(3)), *norms}
     assert watch.steps[0]["names"] == watch.steps[8]["names"] == every
     assert watch.steps[4] == {"names": {"head.bias"}, "train": ["head"]}
 

@@ -62,7 +62,7 @@ class TinyTask(LightningModule):
     ) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.embeddings = nn.Linear(4, 8)
+        self.embeddings = nn.Sequential(nn.Linear(4, 8))
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Dropout(dropout), nn.Tanh())
             for _ in range(layers)
