@@ -121,7 +121,7 @@ class SequenceGradients:
             )
         return squares.clamp(min=0).sqrt()
 
-    def sums(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+    def sums(self, factors: Tensor) -> dict[Tensor, Tensor]:
         """The sum of the gradients of all sequences, each times its factor.
 
         Args:
@@ -130,7 +130,7 @@ class SequenceGradients:
         Returns:
             Of each parameter that is trained and had a part in the pass, in float32.
         """
-        found: dict[nn.Parameter, Tensor] = {}
+        found: dict[Tensor, Tensor] = {}
         for call, gradient in self._used.values():
             weighed = self._apart(gradient, call.given) * factors.to(gradient.device)[:, None, None]
             found |= _sums(call.layer, self._apart(call.taken, call.given), weighed)
@@ -215,9 +215,9 @@ def _squares(layer: Any, taken: Tensor, gradient: Tensor) -> Tensor:
     return squares
 
 
-def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[nn.Parameter, Tensor]:
+def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[Tensor, Tensor]:
     """Sums over sequences of the gradients of a layer's trained parameters."""
-    found: dict[nn.Parameter, Tensor] = {}
+    found: dict[Tensor, Tensor] = {}
     rows = gradient.flatten(0, 1)
     if layer.weight is not None and layer.weight.requires_grad:
         if isinstance(layer, nn.LayerNorm):
