@@ -125,7 +125,7 @@ def plain_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, parameter
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """The modules that peft has put in the place of others."""
     if not hasattr(model, "peft_config"):  # peft takes seconds to import
         return
