@@ -209,18 +209,17 @@ class PrivateTraining(Strategy):
     def _add_noise(self, run: Run, module: LightningModule) -> None:
         """To the gradients of an optimizer step, which are sums over the expected number of sequences."""
         deviation = self._noise * self.max_gradient_norm / (self._draw.rate * self._draw.rows)
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        noisy = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         if self.secure:
             entropy = run.trainer.strategy.broadcast(secrets.randbits(128))
             numbers = np.random.default_rng(entropy)
-            for gradient in gradients:
-                drawn = torch.from_numpy(numbers.standard_normal(gradient.shape, np.float32))
+            for gradient in noisy:
+                drawn = torch.from_numpy(numbers.standard_normal(tuple(gradient.shape), np.float32))
                 gradient.add_(drawn.to(gradient), alpha=deviation)
             return
         generator = run.generator(device=run.trainer.strategy.root_device)
-        for gradient in gradients:
-            drawn = torch.empty_like(gradient).normal_(generator=generator)
-            gradient.add_(drawn, alpha=deviation)
+        for gradient in noisy:
+            gradient.add_(torch.empty_like(gradient).normal_(generator=generator), alpha=deviation)
 
 
 def _compare(parameters: list[Any], own: list[Tensor | None], sums: dict[Any, Tensor]) -> None:

@@ -209,7 +209,7 @@ def _squares(layer: Any, taken: Tensor, gradient: Tensor) -> Tensor:
             )
             own = _of_rows_with_a_gradient(layer, taken, gradient)
             squares += (alike * (own @ own.transpose(1, 2))).sum((1, 2))
-    bias = getattr(layer, "bias", None)
+    bias: nn.Parameter | None = getattr(layer, "bias", None)
     if bias is not None and bias.requires_grad:
         squares += gradient.sum(1).square().sum(1)
     return squares
@@ -228,7 +228,7 @@ def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[Tensor, Tensor]:
             found[layer.weight] = zero.index_add_(0, taken.flatten().clamp(min=0), own)
         else:
             found[layer.weight] = rows.T @ taken.flatten(0, 1)
-    bias = getattr(layer, "bias", None)
+    bias: nn.Parameter | None = getattr(layer, "bias", None)
     if bias is not None and bias.requires_grad:
         found[bias] = rows.sum(0)
     return found
