@@ -1,0 +1,168 @@
+"""Three to five strategies at once, with any arguments: what `run` guarantees holds, or they refuse by name."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Callback
+
+from bertlab.callbacks.strategy import Strategy
+from tests.bits import assert_equal
+from tests.callbacks.contract.combinations import ARGUMENTS, Part, clashes, class_of, combinations, made
+from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED, SaveAfter, task
+from tests.callbacks.contract.guarantees import Guarantees
+from tests.callbacks.tiny import StepLog, Timeline, TinyData, TinyTask, fit
+from tests.doubles.same_on_both_ranks import SameOnBothRanks
+from tests.ranks import on_two_ranks
+
+BATCHES = 4  # of an epoch; there are four
+BRIEF = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(BRIEF, max_examples=400)
+
+
+def tied(dropout: float, shares: bool) -> TinyTask:
+    """A pooler that shares the weight of the lowest layer's product, if wanted."""
+    found = task(dropout)
+    if shares:
+        assert found.pooler is not None
+        found.pooler.weight = found.layers[0][0].weight
+    return found
+
+
+class Marked(SaveAfter):
+    """Remembers what the timeline held when the checkpoint was saved."""
+
+    def __init__(self, root: Path, step: int, timeline: Timeline) -> None:
+        super().__init__(root, {step})
+        self.timeline, self.known = timeline, 0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if trainer.global_step in self.steps and batch_idx % trainer.accumulate_grad_batches == 0:
+            self.known = len(self.timeline.events)
+
+
+class Trained(NamedTuple):
+    """What a training left: weights, what held in each step, events (after the checkpoint), optimizer state."""
+
+    weights: dict[str, torch.Tensor]
+    steps: list[Any]
+    events: list[Any]
+    optimizer: Any
+
+
+def train(
+    strategies: list[Strategy],
+    root: Path,
+    shares: bool,
+    accumulate: int = 1,
+    save_at: int | None = None,
+    dropout: float = 0.1,
+    before: tuple[Callback, ...] = (),
+    **arguments: Any,
+) -> Trained:
+    """Train, and fail where a guarantee is broken."""
+    log, timeline = StepLog(), Timeline()
+    guarantees, marked = Guarantees(timeline), Marked(root, -1 if save_at is None else save_at, timeline)
+    behind: list[Any] = [guarantees]  # it sees what the strategies leave
+    trained, trainer = fit(
+        [*strategies, *behind],
+        root,
+        task=tied(dropout, shares),
+        data=TinyData(BATCHES * accumulate),
+        epochs=4,
+        callbacks=(log, timeline, marked, *before),
+        accumulate_grad_batches=accumulate,
+        enable_checkpointing=True,
+        **arguments,
+    )
+    assert guarantees.steps
+    assert all(parameter.requires_grad for parameter in trained.parameters()), "no trace is left"
+    weights = {name: value.clone() for name, value in trained.state_dict().items()}
+    return Trained(weights, log.steps, timeline.events[marked.known :], trainer.optimizers[0].state_dict())
+
+
+def hold(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
+    """Train, kill after some steps and resume in another order; or be refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        if clashes(parts):
+            with pytest.raises((ValueError, RuntimeError), match=REFUSED) as refused:
+                train([made(part) for part in parts], root, shares)
+            named = sum(class_of(fragment).__name__ in str(refused.value) for fragment, _ in parts)
+            assert named >= 2 or len({class_of(fragment) for fragment, _ in parts}) < len(parts)
+            return
+        whole = train([made(part) for part in parts], root, shares, accumulate, save_at=killed_at)
+        file = root / f"step={killed_at}.ckpt"
+        again = train([made(part) for part in parts[::-1]], root, shares, accumulate, ckpt_path=file)
+        assert_equal(again.steps, whole.steps[killed_at:], "steps")
+        assert_equal(again.weights, whole.weights, "weights")
+        assert_equal(again.optimizer, whole.optimizer, "optimizer")
+        # Within a step events are in the order of the strategies in the list.
+        assert sorted(map(str, again.events)) == sorted(map(str, whole.events))
+
+
+drawn = given(
+    parts=combinations(),
+    shares=st.booleans(),
+    accumulate=st.integers(1, 2),
+    killed_at=st.integers(1, 4 * BATCHES - 1),
+)
+
+
+@BRIEF
+@drawn
+def test_any_combination(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
+    hold(parts, shares, accumulate, killed_at)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@LONG
+@drawn
+def test_many_combinations(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
+    hold(parts, shares, accumulate, killed_at)
+
+
+def test_the_table_names_no_class_that_is_not_there() -> None:
+    assert set(ARGUMENTS) <= {class_of(fragment).__name__ for fragment in FRAGMENTS}
+
+
+def on_a_rank(chosen: list[tuple[list[Part], bool]], root: Path) -> list[dict[str, torch.Tensor]]:
+    ranks: dict[str, Any] = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+    found: list[dict[str, torch.Tensor]] = []
+    for parts, shares in chosen:
+        strategies = [made(part) for part in parts]
+        found.append(
+            train(strategies, root, shares, dropout=0.0, before=(SameOnBothRanks(),), **ranks).weights
+        )
+    return found
+
+
+def test_two_ranks(tmp_path: Path) -> None:
+    """A few combinations in one start of two processes."""
+    chosen: list[tuple[list[Part], bool]] = []
+
+    @settings(BRIEF, max_examples=12, database=None, phases=[Phase.generate])
+    @given(parts=combinations(), shares=st.booleans())
+    def choose(parts: list[Part], shares: bool) -> None:
+        if not clashes(parts):
+            chosen.append((parts, shares))
+
+    choose()
+    chosen = chosen[-5:]
+    ranks = on_two_ranks(on_a_rank, tmp_path, chosen, tmp_path)
+    for (parts, shares), one, other in zip(chosen, *ranks, strict=True):
+        assert_equal(one, other, str(parts))
+        strategies = [made(part) for part in parts]
+        if any(found.depends_on_split for found in strategies):
+            continue
+        alone = train([made(part) for part in parts], tmp_path, shares, dropout=0.0).weights
+        for name, value in one.items():
+            torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4, msg=f"{name} of {parts}")

@@ -1,0 +1,77 @@
+"""What watches the guarantees sees each of them broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
+from bertlab.callbacks.strategy import Run, Strategy
+from bertlab.callbacks.unfreezing_plans import Stage
+from tests.callbacks.contract.test_combinations import train
+
+
+class Breaks(Strategy):
+    """Does what no strategy may, with the model in its hands.
+
+    Args:
+        fault: is done before each optimizer step.
+        late: after each of them instead.
+    """
+
+    touches: ClassVar[set[str]] = {"gradients"}
+
+    def __init__(self, fault: Callable[[Run], None], late: bool) -> None:
+        self.fault, self.late = fault, late
+
+    def apply(self, run: Run) -> None:
+        if not self.late:
+            run.edit_gradients(lambda: self.fault(run))
+
+    def after_step(self, run: Run) -> None:
+        if self.late:
+            self.fault(run)
+
+
+def move(run: Run, trained: bool) -> None:
+    block = run.head if trained else run.blocks[0]
+    with torch.no_grad():
+        next(block.parameters()).add_(1e-3)
+
+
+def frozen_gradient(run: Run) -> None:
+    parameter = next(run.blocks[0].parameters())
+    parameter.grad = torch.zeros_like(parameter)
+
+
+def thaw(run: Run) -> None:
+    run.blocks[0].train()
+    for parameter in run.blocks[0].parameters():
+        parameter.requires_grad_(True)
+
+
+FAULTS: dict[str, tuple[Callable[[Run], None], bool, str]] = {
+    "a weight moves before the step": (lambda run: move(run, True), False, "passes leave the model"),
+    "a frozen weight moves": (lambda run: move(run, False), True, "what is frozen stays"),
+    "a frozen weight has a gradient": (frozen_gradient, False, "what is frozen has none"),
+    "a trained block is in evaluation mode": (lambda run: run.head.train(False), False, "head"),
+    "a parameter leaves its group": (
+        lambda run: run.trainer.optimizers[0].param_groups[-1]["params"].clear(),
+        False,
+        "no group is added",
+    ),
+    "a block thaws and nothing tells": (thaw, True, "without an event"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_broken_guarantee_is_seen(name: str, tmp_path: Path) -> None:
+    fault, late, message = FAULTS[name]
+    staged = StagedUnfreezing(stages=[Stage(["layer.5-head"])])
+    train([staged], tmp_path, shares=False)
+    with pytest.raises(AssertionError, match=message):
+        train([staged, Breaks(fault, late)], tmp_path, shares=False)
