@@ -54,10 +54,10 @@ def test_runs_two_steps(
 ) -> None:
     flags = ["--config", str(path), "--model.encoder.source", tiny_bert]
     data = yaml.safe_load(path.read_text())["data"]
-    several = data["init_args"]["tasks"] if isinstance(data, dict) else {}
+    several = data["init_args"].get("tasks", {}) if isinstance(data, dict) else {}
     tasks = {f"data.tasks.{name}": file for name, file in several.items()}
-    for key, file in (tasks or {"data": data}).items():
-        of_file = yaml.safe_load((path.parent / file).read_text())
+    for key, part in (tasks or {"data": data}).items():
+        of_file = part if isinstance(part, dict) else yaml.safe_load((path.parent / part).read_text())
         if str(of_file["init_args"]["source"]).startswith("packaged:"):
             of_words = of_file["class_path"].endswith("TokenClassificationData")
             flags += [f"--{key}.source", word_folder if of_words else text_folder]

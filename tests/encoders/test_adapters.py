@@ -55,14 +55,15 @@ def test_packed_is_padded_and_merged_is_both(method: str) -> None:
         outputs(packed, first_only=True), outputs(padded, first_only=True), rtol=1e-4, atol=1e-4
     )
     plain = transformer("bert")
-    assert not torch.allclose(outputs(packed), outputs(Encoder(plain).eval()), atol=0.01)
+    encoder = Encoder(plain).eval()
+    assert not torch.allclose(outputs(packed), outputs(encoder), atol=0.01)
     before = {name: value.clone() for name, value in packed.state_dict().items()}
     merged = dict(plain_parameters(packed.model))
     assert {name: value.shape for name, value in merged.items()} == {
         name: value.shape for name, value in plain.named_parameters()
     }
     plain.load_state_dict({name: value.clone() for name, value in merged.items()})
-    torch.testing.assert_close(outputs(Encoder(plain).eval()), outputs(packed), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(outputs(encoder), outputs(packed), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in packed.state_dict().items())
 
 

@@ -26,9 +26,9 @@ BRIEF = settings(max_examples=30, deadline=None, suppress_health_check=list(Heal
 LONG = settings(BRIEF, max_examples=400)
 
 
-def tied(dropout: float, shares: bool) -> TinyTask:
+def tied(strategies: list[Strategy], dropout: float, shares: bool) -> TinyTask:
     """A pooler that shares the weight of the lowest layer's product, if wanted."""
-    found = task(dropout)
+    found = task(strategies, dropout)
     if shares:
         assert found.pooler is not None
         found.pooler.weight = found.layers[0][0].weight
@@ -74,7 +74,7 @@ def train(
     trained, trainer = fit(
         [*strategies, *behind],
         root,
-        task=tied(dropout, shares),
+        task=tied(strategies, dropout, shares),
         data=TinyData(BATCHES * accumulate),
         epochs=4,
         callbacks=(log, timeline, marked, *before),

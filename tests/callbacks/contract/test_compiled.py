@@ -20,6 +20,7 @@ from torch.fx import GraphModule
 
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, run, strategy, task
+from tests.callbacks.tiny import TinyTasks
 
 
 class Counted:
@@ -39,9 +40,10 @@ class Counted:
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
 def test_a_compiled_model_learns_the_same(fragment: Path, tmp_path: Path) -> None:
     torch.compiler.reset()
-    backend, compiled = Counted(), task()
+    backend, compiled = Counted(), task([strategy(fragment)])
     # What users of Lightning compile: the model's forward; hooks of strategies on it stay outside.
-    vars(compiled)["forward"] = torch.compile(compiled.forward, backend=backend)
+    for model in compiled.tasks.values() if isinstance(compiled, TinyTasks) else [compiled]:
+        vars(model)["forward"] = torch.compile(model.forward, backend=backend)
     plain = run([strategy(fragment)], tmp_path)
     with torch._dynamo.config.patch(recompile_limit=64):
         found = run([strategy(fragment)], tmp_path, task=compiled)
