@@ -90,12 +90,19 @@ def test_a_controller_that_stays_away_is_an_error(
 
 
 def stopped(slurm: Path, config: Path, by: signal.Signals) -> int:
-    """Start a build, and stop it as soon as its first job is submitted."""
-    command = [sys.executable, "-m", "bertlab.cli", "corpus", "--config", str(config), *flags_of("slurm")]
+    """Start a build, and stop it when its first job is submitted, which does not begin before."""
+    (slurm / "hold").touch()
+    # Ctrl-C is ignored by what a shell runs in the background, and by all that is started from there.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from bertlab.cli import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", script, "corpus", "--config", str(config), *flags_of("slurm")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list(config.parent.glob(".small.part/*/datatrove/*/jobs.txt")):
             time.sleep(0.001)
         process.send_signal(by)
+    (slurm / "hold").unlink()
     return process.returncode
 
 

@@ -2,7 +2,8 @@
 
 It runs the scripts that it is given. Its state lies in the folder that FAKE_SLURM names, a folder for each job; files
 there change what it does: `blind` (tasks do not see the folder that it names, as nodes without a share), `stop` (tasks
-are killed before they have said anything, as by a limit of memory), `down` (squeue fails as often as it says).
+are killed before they have said anything, as by a limit of memory), `down` (squeue fails as often as it says), `hold`
+(jobs wait as long as it is there).
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def run(args: list[str]) -> None:
     last, _, together = args[1].removeprefix("0-").partition("%")
     waiting = list(range(int(last) + 1))
     running: list[subprocess.Popen[bytes]] = []
+    while (HOME / "hold").exists():
+        time.sleep(0.02)
     while waiting or running:
         running = [task for task in running if task.poll() is None]
         while waiting and len(running) < int(together or len(waiting) + len(running)):
