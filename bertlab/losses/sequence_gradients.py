@@ -215,9 +215,9 @@ def _squares(layer: Any, taken: Tensor, gradient: Tensor) -> Tensor:
     return squares
 
 
-def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[nn.Parameter, Tensor]:
+def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
     """Sums over sequences of the gradients of a layer's trained parameters."""
-    found: dict[nn.Parameter, Tensor] = {}
+    found: dict[Any, Tensor] = {}
     rows = gradient.flatten(0, 1)
     if layer.weight is not None and layer.weight.requires_grad:
         if isinstance(layer, nn.LayerNorm):
