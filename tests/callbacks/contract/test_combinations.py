@@ -23,8 +23,9 @@ from tests.doubles.same_on_both_ranks import SameOnBothRanks
 from tests.ranks import on_two_ranks
 
 BATCHES = 4  # of an epoch; there are four
-BRIEF = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(BRIEF, max_examples=400)
+#: The same examples each time; others are searched for by `make test-slow`.
+BRIEF = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+LONG = settings(BRIEF, max_examples=400, derandomize=False)
 
 
 def tied(strategies: list[Strategy], dropout: float, shares: bool) -> TinyTask:
