@@ -215,15 +215,9 @@ def _squares(layer: Any, taken: Tensor, gradient: Tensor) -> Tensor:
     return squares
 
 
-<<<<<<< HEAD
 def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[Tensor, Tensor]:
     """Sums over sequences of the gradients of a layer's trained parameters."""
     found: dict[Tensor, Tensor] = {}
-=======
-def _sums(layer: Any, taken: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
-    """Sums over sequences of the gradients of a layer's trained parameters."""
-    found: dict[Any, Tensor] = {}
->>>>>>> peft
     rows = gradient.flatten(0, 1)
     if layer.weight is not None and layer.weight.requires_grad:
         if isinstance(layer, nn.LayerNorm):
