@@ -14,6 +14,7 @@ from bertlab.callbacks.horizon import horizon_of
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.trainable import trained_by
 from bertlab.callbacks.triggers import Horizon
+from bertlab.interfaces import Block
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
@@ -76,7 +77,7 @@ def refuse_stages_of_nothing(
         of_strategy = _ever_trained(strategy, horizon, blocks, run_in)
         for other in stagers:
             for stage, run in _runs(other, horizon, run_in):
-                chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
+                chosen = _chosen(run, blocks)
                 if not of_strategy & trained_by(chosen, None):
                     raise ValueError(
                         f"{type(strategy).__name__} and {type(other).__name__} have nothing in common in stage "
@@ -121,9 +122,13 @@ def _ever_trained(
     """
     found: set[int] = set()
     for _, run in _runs(strategy, horizon, run_in):
-        chosen = list(blocks) if run.wishes.trainable is None else run.wishes.trainable
-        found |= trained_by(chosen, run.wishes.parameters)
+        found |= trained_by(_chosen(run, blocks), run.wishes.parameters)
     return found
+
+
+def _chosen(run: Run, blocks: Blocks) -> Sequence[Block]:
+    """The blocks that a strategy wants to be trained: all, if it says nothing of it."""
+    return list(blocks) if run.wishes.trainable is None else list(run.wishes.trainable)
 
 
 def _runs(

@@ -19,7 +19,7 @@ from bertlab.data.tokenised import tokenise
 from bertlab.data.tokenised_texts import TokenisedTexts
 from bertlab.interfaces import PoissonDraw
 from bertlab.samplers.class_balanced import ClassBalanced
-from bertlab.samplers.poisson import PoissonSampler
+from bertlab.samplers.poisson import PoissonSampler, poisson_rate
 from bertlab.samplers.token_budget import DrawsRows, TokenBudgetSampler
 
 
@@ -151,7 +151,7 @@ class TextClassificationData(TextData):
                 f"{self.max_tokens}, resampling_power {self.resampling_power}"
             )
         self._poisson, rows = (entropy,), len(self.dataset("train"))
-        return PoissonDraw(min(1.0, self.batch_size / rows), rows)
+        return PoissonDraw(poisson_rate(self.batch_size, rows), rows)
 
     def train_sampler(self) -> TokenBudgetSampler:
         """The optimizer steps of the training split; Poisson samples, if they are asked for."""

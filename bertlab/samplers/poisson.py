@@ -9,6 +9,19 @@ from bertlab.samplers.micro_batch import Rows
 from bertlab.samplers.token_budget import TokenBudgetSampler
 
 
+def poisson_rate(batch_size: int, rows: int) -> float:
+    """The probability of a row to be in a step, in (0, 1]: what is drawn by, and what is accounted for.
+
+    Args:
+        batch_size: rows of an optimizer step in expectation.
+        rows: of the training split.
+
+    >>> poisson_rate(256, 4096), poisson_rate(256, 100)
+    (0.0625, 1.0)
+    """
+    return min(1.0, batch_size / rows)
+
+
 class PoissonSampler(TokenBudgetSampler):
     """Optimizer steps that take each row with the same probability, whatever the other rows and steps.
 
@@ -44,7 +57,7 @@ class PoissonSampler(TokenBudgetSampler):
         entropy: int | None = None,
     ) -> None:
         super().__init__(lengths, batch_size, None, num_replicas, rank, micro_batches, seed)
-        self.rate = min(1.0, batch_size / len(lengths))
+        self.rate = poisson_rate(batch_size, len(lengths))
         self._entropy = seed if entropy is None else entropy
 
     def _epoch(self, epoch: int) -> tuple[Rows, list[Rows]]:

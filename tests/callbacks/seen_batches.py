@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 
 from bertlab.callbacks.strategy import Strategy
 from bertlab.interfaces import Block, PretrainingBatch, TextBatch
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
+from tests.doubles.stop_after import StopAfter, every_step
 
 
 class Micro(NamedTuple):
@@ -62,17 +62,6 @@ class Watcher(LightningModule):
         return build_optimizer(lambda g: torch.optim.SGD(g, lr=1e-6), groups)
 
 
-class StopAfter(Callback):
-    """Ends a training as a kill does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise KeyboardInterrupt
-
-
 def watch(
     strategies: list[Strategy],
     data: LightningDataModule,
@@ -82,7 +71,7 @@ def watch(
     **trainer_args: Any,
 ) -> Watcher:
     """Train on a data module; with `stop`, save a checkpoint after every step and end as if killed."""
-    kept = ModelCheckpoint(root, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    kept = every_step(root)
     trainer = Trainer(
         default_root_dir=root,
         accelerator="cpu",

@@ -18,7 +18,7 @@ from bertlab.data.text_classification import TextClassificationData
 from bertlab.data.text_data import TextData
 from bertlab.data.token_classification import TokenClassificationData
 from bertlab.interfaces import MultiTaskBatch, TextBatch, WordBatch
-from tests.data.test_resume import StopAfter, every_step
+from tests.doubles.stop_after import StopAfter, every_step
 
 Maker = Callable[[str], TextData]
 

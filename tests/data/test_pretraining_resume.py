@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from bertlab.data.pretraining import PretrainingData
 from bertlab.interfaces import PretrainingBatch
 from bertlab.samplers.phases import Phase
 from tests.corpus.small_corpus import write_store
+from tests.doubles.stop_after import StopAfter, every_step
 from tests.ranks import on_two_ranks
 
 SCHEDULE: dict[str, Any] = {
@@ -48,17 +48,6 @@ class Model(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-6)
 
 
-class StopAfter(Callback):
-    """Raises at an optimizer step: what a kill leaves behind are the checkpoints before it."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise KeyboardInterrupt
-
-
 def fit(
     folder: Path,
     store: str,
@@ -72,7 +61,7 @@ def fit(
 ) -> list[tuple[Any, ...]]:
     options = {"batch_size": 10, "phases": [Phase(32)], "validation_fraction": 0.1, "seed": 3} | options
     data = PretrainingData(store, num_workers=workers, **options)
-    saver = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    saver = every_step(folder)
     trainer = Trainer(
         default_root_dir=folder,
         accelerator="cpu",

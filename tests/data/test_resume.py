@@ -13,6 +13,7 @@ from torch import nn
 
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.interfaces import TextBatch
+from tests.doubles.stop_after import StopAfter, every_step
 
 EPOCHS_OR_STEPS: list[dict[str, Any]] = [{"max_epochs": 3}, {"max_steps": 12}]
 
@@ -43,17 +44,6 @@ class EarlySteps(Model):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         assert self.trainer.estimated_stepping_batches > 0
         return super().configure_optimizers()
-
-
-class StopAfter(Callback):
-    """Raises at an optimizer step: what a kill leaves behind are the checkpoints before it."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def run(
@@ -94,10 +84,6 @@ def run(
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt
         assert any(isinstance(c, StopAfter) for c in callbacks or [])
     return model
-
-
-def every_step(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
 
 
 @pytest.mark.parametrize("limits", EPOCHS_OR_STEPS, ids=["epochs", "steps"])
