@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BERTLAB = str(Path(sys.executable).with_name("bertlab"))
 PYTHON = sys.executable
 
+#: What a run is known by, and the run itself, which gives the rest of its row.
+Run = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
+
 BEGIN, END = "<!-- results: written by the command above -->", "<!-- end of results -->"
 
 
@@ -195,7 +198,7 @@ def study_parser(description: str | None, **flags: str) -> argparse.ArgumentPars
 
 def run_study(
     study: Mapping[str, Any],
-    runs: Iterable[tuple[dict[str, Any], Callable[[], dict[str, Any]]]],
+    runs: Iterable[Run],
     output: Path,
     fresh: bool,
     side_by_side: int = 1,
@@ -204,7 +207,7 @@ def run_study(
 
     Args:
         study: its settings.
-        runs: what a run is known by, and the run itself, which gives the rest of its row.
+        runs: in the order in which they are done.
         output: folder of results.csv and machine.txt (what it was measured on, with which settings).
         fresh: do not keep what is there.
         side_by_side: how many runs at the same time, where their scores count and not their speed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from experiments.cost_of_strategies.measured import training
 from experiments.measure import (
     ROOT,
+    Run,
     load_study,
     markdown_table,
     measured_on,
@@ -37,7 +38,7 @@ def main() -> None:
     report(output)
 
 
-def runs(study: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+def runs(study: dict[str, Any]) -> Iterator[Run]:
     """In each round a training with every strategy, beginning with none."""
     for number in study["rounds"]:
         for fragment in (None, *FRAGMENTS):

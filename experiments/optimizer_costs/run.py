@@ -20,7 +20,7 @@ from torch import Tensor
 from bertlab.encoders.from_config import EncoderFromConfig
 from bertlab.interfaces import TextBatch
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
-from experiments.measure import BEGIN, END, ROOT, machine, read_rows, write_rows
+from experiments.measure import ROOT, machine, read_rows, write_results, write_rows
 
 HERE = Path(__file__).parent
 FRAGMENTS = sorted((ROOT / "configs" / "optimizers").glob("*.yaml"))
@@ -149,11 +149,8 @@ def main() -> None:
             print(rows[-1], flush=True)
         write_rows(HERE / "results.csv", rows)
         (HERE / "machine.txt").write_text(f"{machine()}\n", encoding="utf-8")
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
     found = table(read_rows(HERE / "results.csv"))
-    readme.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}", encoding="utf-8")
+    write_results(HERE, found)
     print(found)
 
 

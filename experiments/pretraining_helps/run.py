@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bertlab.sources.models import model_folder
 from experiments.measure import (
     BERTLAB,
     ROOT,
+    Run,
     load_study,
     markdown_table,
     measured_on,
@@ -56,7 +57,7 @@ def main() -> None:
     report(output)
 
 
-def runs(study: dict[str, Any], work: Path) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+def runs(study: dict[str, Any], work: Path) -> Iterator[Run]:
     """Both pretrainings, unless an encoder is given, then both starts of each probe for each seed."""
     for name in ("pretraining", "continued") if "encoder" not in study else ():
         yield {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)

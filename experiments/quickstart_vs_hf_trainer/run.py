@@ -15,6 +15,7 @@ from experiments.measure import (
     BERTLAB,
     PYTHON,
     ROOT,
+    Run,
     load_study,
     markdown_table,
     measured_on,
@@ -44,7 +45,7 @@ def main() -> None:
     report(output)
 
 
-def runs(study: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Both systems for each seed, one after the other."""
     # Only --quick works on a part of the data; the study itself on what the configuration says.
     part = write_splits(WORK / "texts", *study["rows"].values()) if "rows" in study else None

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bertlab.corpus.token_stage import CHARACTERS_AT_ONCE
 from experiments.measure import (
     PYTHON,
     ROOT,
+    Run,
     load_study,
     markdown_table,
     measured_on,
@@ -47,10 +48,7 @@ def main() -> None:
     report(output)
 
 
-Runs = Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]
-
-
-def speed(study: dict[str, Any]) -> Runs:
+def speed(study: dict[str, Any]) -> Iterator[Run]:
     """Every system with one worker, which is the process itself, in turn over the seeds; then the tokenizer alone."""
     size = study["speed"]["megabytes"]
     for seed in study["speed"]["seeds"]:
@@ -61,7 +59,7 @@ def speed(study: dict[str, Any]) -> Runs:
         yield {**known_by, "system": TOKENIZER}, partial(tokenize, text)
 
 
-def memory(study: dict[str, Any]) -> Runs:
+def memory(study: dict[str, Any]) -> Iterator[Run]:
     """Every step, with workers, by the size of the text."""
     for workers in study["memory"]["workers"]:
         for size in study["memory"]["megabytes"]:

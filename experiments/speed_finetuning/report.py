@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.bars import draw_bars, systems_of
 from experiments.measure import (
     markdown_table,
     measured_on,
@@ -71,7 +72,7 @@ def training_table(rows: Rows) -> str:
     head = ["", "examples/s", "real tokens/s", *_ratio_titles(rows), "whole command, s", "peak memory, MiB",
             "test loss", "test macro F1"]  # fmt: skip
     table = [head]
-    for system in _systems(rows):
+    for system in systems_of(rows):
         table.append(
             [
                 NAMES[system],
@@ -92,7 +93,7 @@ def prediction_table(rows: Rows) -> str:
     head = ["", "examples/s", *_ratio_titles(rows), "whole command, s", "peak memory, MiB",
             "same class as the default", "largest difference of a probability"]  # fmt: skip
     table = [head]
-    for system in _systems(rows):
+    for system in systems_of(rows):
         table.append(
             [
                 NAMES[system],
@@ -143,16 +144,7 @@ def draw(parts: dict[str, Rows], path: Path) -> None:
     )
     figure, axes = pyplot.subplots(2, 2, figsize=(13, 6))
     for panel, (part, column, title) in zip(axes.flat, panels, strict=True):
-        rows = parts[part]
-        systems = _systems(rows)
-        for place, system in enumerate(systems):
-            values = [row[column] for row in rows if row["system"] == system]
-            if column != "test_loss":
-                panel.barh(place, median_of(rows, column, system=system), color="C0", alpha=0.4)
-            panel.plot(values, [place] * len(values), "o", color="C0", markersize=4)
-        panel.set_yticks(range(len(systems)), [NAMES[system] for system in systems])
-        panel.invert_yaxis()
-        panel.set_title(title)
+        draw_bars(panel, parts[part], column, NAMES, title, from_zero=column != "test_loss")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -172,8 +164,4 @@ def _ratios(rows: Rows, system: str) -> list[str]:
 
 
 def _ours(rows: Rows) -> list[str]:
-    return [system for system in _systems(rows) if system.startswith("bertlab")]
-
-
-def _systems(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(row["system"] for row in rows))
+    return [system for system in systems_of(rows) if system.startswith("bertlab")]

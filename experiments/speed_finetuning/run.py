@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.measure import ROOT, load_study, run_study, study_options
+from experiments.measure import ROOT, Run, load_study, run_study, study_options
 from experiments.speed_finetuning.overhead import SYSTEMS, measure_overhead
 from experiments.speed_finetuning.report import report
 from experiments.speed_finetuning.systems import Bench
@@ -18,7 +18,6 @@ from experiments.texts import write_splits
 
 FOLDER = Path(__file__).parent
 WORK = ROOT / "runs" / "experiments" / FOLDER.name
-Run = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
 
 
 def main() -> None:

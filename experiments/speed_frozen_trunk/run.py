@@ -14,6 +14,7 @@ from typing import Any
 from experiments.measure import (
     BERTLAB,
     ROOT,
+    Run,
     load_study,
     markdown_table,
     measured_on,
@@ -43,7 +44,7 @@ def main() -> None:
     report(output, study["largest_difference"])
 
 
-def runs(study: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+def runs(study: Mapping[str, Any]) -> Iterator[Run]:
     """Each stage without and with the cache, one after the other, for every seed."""
     for seed in study["seeds"]:
         for stage in study["stages"]:

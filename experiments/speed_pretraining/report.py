@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.bars import draw_bars, systems_of
 from experiments.measure import (
     markdown_table,
     measured_on,
@@ -34,8 +35,11 @@ def report(output: Path) -> None:
         output: folder of results.csv and machine.txt; with a README, that takes the tables.
     """
     rows = read_rows(output / "results.csv")
-    cases = {name: [row for row in rows if row["case"] == name] for name in _unique(rows, "case")}
-    seeds = len(_unique(rows, "seed"))
+    cases = {
+        name: [row for row in rows if row["case"] == name]
+        for name in dict.fromkeys(row["case"] for row in rows)
+    }
+    seeds = len({row["seed"] for row in rows})
     text = "\n\n".join(
         [
             f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
@@ -63,7 +67,7 @@ def summary(cases: dict[str, Rows]) -> str:
     table = [["", "best of bertlab ÷ default of HF", "both fp32", "both bf16, HF's faster attention",
               "peak memory, best of bertlab ÷ default of HF"]]  # fmt: skip
     for name, rows in cases.items():
-        best = "bertlab" if "bertlab" in _unique(rows, "system") else "bertlab_fp32"
+        best = "bertlab" if "bertlab" in systems_of(rows) else "bertlab_fp32"
         table.append(
             [
                 name,
@@ -78,10 +82,10 @@ def summary(cases: dict[str, Rows]) -> str:
 
 def case_table(rows: Rows) -> str:
     """Every system of a case."""
-    ours = [system for system in _unique(rows, "system") if system.startswith("bertlab")]
+    ours = [system for system in systems_of(rows) if system.startswith("bertlab")]
     table = [["", "sequences/s", "real tokens/s", *(f"{NAMES[system]}: times faster" for system in ours),
               "step, ms", "whole command, s", "peak memory, MiB", "validation loss"]]  # fmt: skip
-    for system in _unique(rows, "system"):
+    for system in systems_of(rows):
         table.append(
             [
                 NAMES[system],
@@ -99,14 +103,14 @@ def case_table(rows: Rows) -> str:
 
 def ratio(rows: Rows, column: str, above: str, below: str | None) -> str:
     """The median of the ratios of pairs; a dash where a system was not measured."""
-    if not {above, below} <= set(_unique(rows, "system")):
+    if not {above, below} <= set(systems_of(rows)):
         return "–"
     return f"{median_ratio(rows, column, above, str(below)):.2f}×"
 
 
 def fastest(rows: Rows, systems: tuple[str, ...]) -> str | None:
     """That of the systems with the highest rate; None where none was measured."""
-    measured = [system for system in systems if system in _unique(rows, "system")]
+    measured = [system for system in systems if system in systems_of(rows)]
     return max(measured, key=lambda system: median_of(rows, RATE, system=system), default=None)
 
 
@@ -120,19 +124,8 @@ def draw(cases: dict[str, Rows], path: Path) -> None:
     columns = {RATE: "real tokens/s", "peak_mib": "peak memory, MiB"}
     figure, axes = pyplot.subplots(len(cases), 2, figsize=(13, 2.2 * len(cases)), squeeze=False)
     for panels, (name, rows) in zip(axes, cases.items(), strict=True):
-        systems = _unique(rows, "system")
         for panel, (column, label) in zip(panels, columns.items(), strict=True):
-            for place, system in enumerate(systems):
-                values = [row[column] for row in rows if row["system"] == system]
-                panel.barh(place, median_of(rows, column, system=system), color="C0", alpha=0.4)
-                panel.plot(values, [place] * len(values), "o", color="C0", markersize=4)
-            panel.set_yticks(range(len(systems)), [NAMES[system] for system in systems])
-            panel.invert_yaxis()
-            panel.set_title(f"{name}, {label}")
+            draw_bars(panel, rows, column, NAMES, f"{name}, {label}")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def _unique(rows: Rows, key: str) -> list[Any]:
-    return list(dict.fromkeys(row[key] for row in rows))

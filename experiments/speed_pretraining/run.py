@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from experiments.measure import (
     BERTLAB,
     ROOT,
+    Run,
     load_study,
     markdown_table,
     run_command,
@@ -22,7 +23,6 @@ from experiments.speed_pretraining.systems import Bench
 
 FOLDER = Path(__file__).parent
 WORK = ROOT / "runs" / "experiments" / FOLDER.name
-Run = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bertlab.data.text_classification import TextClassificationData
 from experiments.measure import (
     BERTLAB,
     ROOT,
+    Run,
     load_config,
     load_study,
     read_clock,
@@ -40,7 +41,7 @@ def main() -> None:
     report(output)
 
 
-def runs(study: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+def runs(study: dict[str, Any]) -> Iterator[Run]:
     """For each seed and data set a run without a strategy, then one with each file of configs/callbacks."""
     sources = {name: source_of(name, Path(config), study) for name, config in study["data_sets"].items()}
     for seed in study["seeds"]:
