@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bertlab.planning import wording
+from bertlab.planning.drawn_steps import QUANTITIES, DrawnSteps, Numbers
 from bertlab.planning.plan import Plan
 
 INK, QUIET, FROZEN, OPEN = "#1b2a41", "#8d99ae", "#eef0f4", "#d1495b"
@@ -23,18 +23,6 @@ INK, QUIET, FROZEN, OPEN = "#1b2a41", "#8d99ae", "#eef0f4", "#d1495b"
 RATES = LinearSegmentedColormap.from_list("rates", ["#c9e4ca", "#66b8a9", "#2f7fa8", "#1f4788", "#14213d"])
 LINES = ["#2f7fa8", "#d1495b", "#e09f3e", "#5b8c5a", "#7b5ea7", "#8d6346", "#3d5a80", "#b56576"]
 STAGES = ["#ccd5e3", "#aebcd3"]
-#: Steps that are drawn at most: a picture has no more columns.
-MOST = 3000
-#: Titles of what the data tells.
-QUANTITIES = {
-    "tokens": "tokens a step",
-    "sequences": "sequences a step",
-    "length": "tokens of a sequence, at most",
-    "mask_rate": "mask rate",
-    "easiest_share": "share of the rows, the easiest, that are drawn from",
-}
-
-Numbers = npt.NDArray[np.float64]
 Panel = tuple[float, Callable[[Axes], None]]
 
 
@@ -53,7 +41,7 @@ def draw(plan: Plan) -> bytes:
         panels.append(
             (1.3 if len({str(step.class_weights) for step in plan.steps}) > 1 else 0.75, view.class_weights)
         )
-    panels += [(1.05, view.quantity(name)) for name in view.changing_quantities()]
+    panels += [(1.05, view.quantity(name)) for name in view.drawn.changing_quantities()]
     heights = [height for height, _ in panels]
     figure = Figure(figsize=(11, sum(heights) + 0.32 * len(heights) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -65,7 +53,7 @@ def draw(plan: Plan) -> bytes:
         view.mark_epochs(axes)
     view.finish(all_axes[0], all_axes[-1])
     figure.suptitle(f"{plan.name}: the plan", x=0.01, ha="left", fontsize=13, color=INK, weight="bold")
-    figure.text(0.01, 0.0, view.caption(), fontsize=8, color=QUIET, va="top")
+    figure.text(0.01, 0.0, view.drawn.caption(), fontsize=8, color=QUIET, va="top")
     image = io.BytesIO()
     figure.savefig(
         image, format="png", dpi=130, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None}
@@ -74,23 +62,14 @@ def draw(plan: Plan) -> bytes:
 
 
 class _View:
-    """The numbers of a plan as they are drawn."""
+    """The panels, each painted by a method of its own."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        kept = _thinned(plan)
-        self.steps = [plan.steps[at] for at in kept]
-        self.left: Numbers = np.array([step.step for step in self.steps], dtype=np.float64)
-        self.edges: Numbers = np.append(self.left, plan.total_steps)
-        rates: Numbers = np.array([list(step.rates.values()) for step in self.steps], dtype=np.float64)
-        self.shares: Numbers = np.array(
-            [list(step.trained.values()) for step in self.steps], dtype=np.float64
-        )
-        self.trained_rates: Numbers = np.where(self.shares > 0, rates, np.nan)
+        self.plan, self.drawn = plan, DrawnSteps(plan)
 
     def blocks(self, axes: Axes) -> None:
         """A row for each block: grey while frozen, coloured by its rate while trained, thinner where in part."""
-        positive = self.trained_rates[self.trained_rates > 0]
+        positive = self.drawn.trained_rates[self.drawn.trained_rates > 0]
         highest = float(positive.max()) if len(positive) else 1.0
         lowest = max(float(positive.min()) if len(positive) else 0.1, highest / 30)
         lowest = min(lowest, highest / 3)
@@ -100,12 +79,12 @@ class _View:
             color=FROZEN, zorder=1,
         )  # fmt: skip
         for row in range(len(self.plan.blocks)):
-            for begin, end in _runs(self.shares[:, row]):
-                height = 0.86 if self.shares[begin, row] == 1 else 0.4
-                colours = np.maximum(self.trained_rates[begin:end, row], lowest)
+            for begin, end in self.drawn.spells(row):
+                height = 0.86 if self.drawn.shares[begin, row] == 1 else 0.4
+                colours = np.maximum(self.drawn.trained_rates[begin:end, row], lowest)
                 bounds = [row - height / 2, row + height / 2]
                 axes.pcolormesh(
-                    self.edges[begin : end + 1],
+                    self.drawn.edges[begin : end + 1],
                     bounds,
                     colours[None, :],
                     norm=norm,
@@ -148,7 +127,7 @@ class _View:
 
     def rates(self, axes: Axes) -> None:
         """The rate of what is trained: one line where all blocks have the same, else one for each."""
-        rates = self.trained_rates
+        rates = self.drawn.trained_rates
         some = ~np.isnan(rates).all(axis=1)
         high, low = np.full(len(rates), np.nan), np.full(len(rates), np.nan)
         high[some], low[some] = np.nanmax(rates[some], axis=1), np.nanmin(rates[some], axis=1)
@@ -174,9 +153,11 @@ class _View:
 
     def class_weights(self, axes: Axes) -> None:
         """The weight of each class in the training loss."""
-        labels = list(dict.fromkeys(label for step in self.steps for label in step.class_weights or {}))
+        labels = list(dict.fromkeys(label for step in self.drawn.steps for label in step.class_weights or {}))
         for number, label in enumerate(labels):
-            values: Numbers = np.array([(step.class_weights or {}).get(label, 1.0) for step in self.steps])
+            values: Numbers = np.array(
+                [(step.class_weights or {}).get(label, 1.0) for step in self.drawn.steps]
+            )
             self._line(axes, values, LINES[number % len(LINES)], label=label if number < 8 else None)
         axes.set_ylim(bottom=0)
         shown = min(len(labels), 8)
@@ -191,22 +172,13 @@ class _View:
         """Draws a quantity of the data."""
 
         def paint(axes: Axes) -> None:
-            self._line(axes, self._values(name), LINES[0], lw=0.9)
+            self._line(axes, self.drawn.values(name), LINES[0], lw=0.9)
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_locator(MaxNLocator(3))
             axes.yaxis.set_major_formatter(lambda value, _: wording.number(value))  # pyright: ignore
             self._title(axes, QUANTITIES.get(name, name))
 
         return paint
-
-    def changing_quantities(self) -> list[str]:
-        """Those of the data that change by more than a twentieth."""
-        found: list[str] = []
-        for name in dict.fromkeys(key for step in self.steps for key in step.data):
-            values = self._values(name)
-            if np.nanmax(values) - np.nanmin(values) > 0.05 * abs(np.nanmax(values)):
-                found.append(name)
-        return found
 
     def mark_epochs(self, axes: Axes) -> None:
         """A thin line where an epoch begins."""
@@ -233,34 +205,12 @@ class _View:
                 transform=first.get_xaxis_transform(),
             )  # fmt: skip
 
-    def caption(self) -> str:
-        """What does not change, and what the signs mean."""
-        steady = [
-            f"{QUANTITIES.get(name, name)}: {wording.number(float(np.nanmax(self._values(name))))}"
-            for name in dict.fromkeys(key for step in self.steps for key in step.data)
-            if name not in self.changing_quantities()
-        ]
-        if any(0 < share < 1 for step in self.steps for share in step.trained.values()):
-            steady.append("half height: trained in part")
-        if 0 < len(self.plan.validations) <= 300:
-            steady.append("triangles: validations")
-        if self.plan.open_from is not None or any(stage.waits_for for stage in self.plan.stages):
-            steady.append("hatched: depends on a metric or on gradients, which nobody knows yet")
-        if self.plan.seconds is not None:
-            steady.append(f"about {wording.duration(self.plan.seconds)} of training")
-        if self.plan.memory is not None:
-            steady.append(f"about {wording.size(self.plan.memory)}")
-        return "   ·   ".join(steady)
-
-    def _values(self, name: str) -> Numbers:
-        return np.array([step.data.get(name, np.nan) for step in self.steps], dtype=np.float64)
-
     def _line(
         self, axes: Axes, values: Numbers, colour: Any, lw: float = 1.5, label: str | None = None
     ) -> None:
         """Steps of a staircase: a value holds until the next step."""
         axes.step(
-            self.edges,
+            self.drawn.edges,
             np.append(values, values[-1]),
             where="post",
             color=colour,
@@ -281,29 +231,6 @@ class _View:
     @staticmethod
     def _title(axes: Axes, text: str) -> None:
         axes.set_title(text, loc="left", fontsize=9, color=INK, pad=4)
-
-
-def _thinned(plan: Plan) -> list[int]:
-    """Which rows to draw: at most about MOST, and each that begins something."""
-    stride = -(-len(plan.steps) // MOST)
-    kept = set(range(0, len(plan.steps), stride)) | {len(plan.steps) - 1}
-    for at in range(1, len(plan.steps)):
-        before, step = plan.steps[at - 1], plan.steps[at]
-        if stride > 1 and (before.trained is not step.trained or bool(before.open_by) != bool(step.open_by)):
-            kept |= {at - 1, at}
-    return sorted(kept)
-
-
-def _runs(shares: Sequence[float] | Numbers) -> list[tuple[int, int]]:
-    """Begin and end of the runs of one share above 0."""
-    found: list[tuple[int, int]] = []
-    begin = 0
-    for at in range(1, len(shares) + 1):
-        if at == len(shares) or shares[at] != shares[begin]:
-            if shares[begin] > 0:
-                found.append((begin, at))
-            begin = at
-    return found
 
 
 def _times(factor: float) -> Callable[[Any], Any]:
