@@ -7,7 +7,8 @@ from bisect import bisect_right
 import numpy as np
 
 from bertlab.corpus.compiled import read_only
-from bertlab.corpus.pairs import NEXT_SENTENCE, Examples, PairRules, Texts, empty_examples, make_examples
+from bertlab.corpus.examples import Examples, empty_examples
+from bertlab.corpus.pairs import NEXT_SENTENCE, PairRules, Texts, make_examples
 from bertlab.corpus.random_numbers import draws, key_of, permuted_range
 
 BLOCK = 65_536  # examples that are made and shuffled together: 2.6 MB

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertlab.corpus.compiled import Numbers, compiled
-from bertlab.corpus.pairs import NONE, Examples
+from bertlab.corpus.examples import Examples
+from bertlab.corpus.pairs import NONE
 
 
 def special_tokens(task: int) -> int:

@@ -25,12 +25,13 @@ Every stretch is a run of neighbouring tokens of the corpus, so an example is tw
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bertlab.corpus.compiled import Numbers, compiled
+from bertlab.corpus.examples import Examples
 from bertlab.corpus.random_numbers import Bits, below, chance, draw, permuted
 
 NONE, NEXT_SENTENCE, SENTENCE_ORDER = 0, 1, 2
@@ -65,36 +66,9 @@ class Texts(NamedTuple):
     sentence_starts: npt.NDArray[np.int64]
 
 
-class Examples(NamedTuple):
-    """E examples as stretches of a corpus's tokens.
-
-    Attributes:
-        starts: (E, 2) int64 first token of A and of B.
-        sizes: (E, 2) int64 tokens of A and of B; B is empty where there is no sentence task.
-        labels: (E,) int64 1 where B is random (next sentence) or the two are swapped (sentence order).
-    """
-
-    starts: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-
-    def take(self, rows: Any) -> Examples:
-        """Some of them, by number or slice."""
-        return Examples(self.starts[rows], self.sizes[rows], self.labels[rows])
-
-
-def empty_examples(count: int) -> Examples:
-    """Room for `count` examples."""
-    return Examples(
-        np.zeros((count, 2), dtype=np.int64),
-        np.zeros((count, 2), dtype=np.int64),
-        np.zeros(count, dtype=np.int64),
-    )
-
-
 @compiled
 def make_examples(
-    texts: Numbers, rules: PairRules, key: Bits, position: int, wanted: int, write: bool, out: Numbers
+    texts: Texts, rules: PairRules, key: Bits, position: int, wanted: int, write: bool, out: Examples
 ) -> tuple[int, int]:
     """Go through documents in the order that belongs to `key` until `wanted` examples are made, or all documents.
 

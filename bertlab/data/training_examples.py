@@ -9,9 +9,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from bertlab.corpus.example_stream import ExampleStream
+from bertlab.corpus.examples import Examples
 from bertlab.corpus.masking import TOKEN, count_masks
 from bertlab.corpus.packed_examples import lengths_of, special_tokens
-from bertlab.corpus.pairs import Examples, PairRules, Texts
+from bertlab.corpus.pairs import PairRules, Texts
 from bertlab.corpus.shortened_examples import shorten
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.interfaces import PretrainingBatch
