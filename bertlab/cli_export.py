@@ -7,8 +7,9 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from bertlab.cli_lightning import BertlabCLI, run_cli
+from bertlab.cli_lightning import BertlabCLI
 from bertlab.cli_overlays import UsageError
+from bertlab.cli_parsing import run_cli
 from bertlab.export.hugging_face import export_hugging_face
 from bertlab.tasks.text_task import TextTask
 from bertlab.tracking.checkpoint_io import read_checkpoint

@@ -18,9 +18,10 @@ from bertlab import cli_lightning
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.rate_sweep import RateSweep
 from bertlab.callbacks.step_seed import StepSeed
-from bertlab.cli_lightning import BertlabCLI, run_cli
+from bertlab.cli_lightning import BertlabCLI
 from bertlab.cli_links import as_list, run_seed
 from bertlab.cli_overlays import UsageError, files_with, without_flags
+from bertlab.cli_parsing import run_cli
 from bertlab.schedules.range_test import RangeTest
 from bertlab.tasks.finite_loss import NonFiniteLossError
 from bertlab.tracking.progress import Progress

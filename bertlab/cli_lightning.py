@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -22,7 +19,7 @@ from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
-from bertlab.cli_overlays import UsageError, check_order, files_with, missing_extra
+from bertlab.cli_parsing import Parser, run_cli
 from bertlab.prediction.writer import PredictionWriter
 from bertlab.tracking.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from bertlab.tracking.checkpoints import Checkpoints
@@ -32,7 +29,7 @@ from bertlab.tracking.learning_rates import LearningRates
 from bertlab.tracking.metrics_csv import MetricsCsv
 from bertlab.tracking.progress import Progress
 from bertlab.tracking.results import Results
-from bertlab.tracking.run_choice import choose_run, default_name, forget_run
+from bertlab.tracking.run_choice import choose_run, default_name
 from bertlab.tracking.run_directory import RunDirectory
 from bertlab.tracking.run_settings import RunSettings
 from bertlab.tracking.timeline import Timeline
@@ -42,44 +39,6 @@ from bertlab.tracking.wandb_settings import WandbSettings
 def run(args: list[str]) -> None:
     """Do what a command line of one of these verbs says."""
     run_cli(BertlabCLI, args)
-
-
-def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) -> None:
-    """Parse and run a command line, with errors that name the file they come from."""
-    check_order(args)
-    _quiet()
-    with ExitStack() as at_end:
-        at_end.callback(forget_run)
-        try:
-            command(args, at_end)
-        except UsageError as error:
-            message = str(error)
-            raise UsageError(f"{message}{files_with(message, args)}{missing_extra(error)}") from error
-
-
-def _quiet() -> None:
-    """Keep advertisements, and what only developers of Lightning can change, out of the output."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "💡 Tip" not in record.getMessage()
-
-
-class _Parser(LightningArgumentParser):
-    """Takes no abbreviated flags, and keeps the targets of links in what it prints, which so is whole."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # parsers of values, whose errors jsonargparse collects
-            super().error(message, ex)
-        raise UsageError(message) from ex
-
-    def dump(self, *args: Any, **kwargs: Any) -> str:
-        return super().dump(*args, **{**kwargs, "skip_link_targets": False})
 
 
 class BertlabCLI(LightningCLI):
@@ -104,7 +63,7 @@ class BertlabCLI(LightningCLI):
             trainer_class=self.trainer_type,
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             seed_everything_default=42,
-            parser_class=_Parser,
+            parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

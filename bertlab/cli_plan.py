@@ -14,8 +14,9 @@ from lightning.pytorch.loggers import Logger
 
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
-from bertlab.cli_lightning import BertlabCLI, run_cli
+from bertlab.cli_lightning import BertlabCLI
 from bertlab.cli_links import as_list, run_seed
+from bertlab.cli_parsing import run_cli
 from bertlab.planning.page import page
 from bertlab.planning.picture import draw
 from bertlab.planning.plan_settings import PlanSettings
