@@ -79,12 +79,7 @@ class SequenceClassification(LabelledTask):
         if pool != "pooled" and isinstance(encoder, Encoder):
             encoder.drop_pooler()
         self.dropout = dropout
-        self.loss = self._problem.default_loss() if loss is None else loss
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", None, persistent=False)
         self.known_trunk: Callable[[TextBatch], Trunk | None] | None = None
-        self._evaluation = Evaluation()
-        self._scores: Scores | None = None
 
     @property
     def needs_labels(self) -> bool:
