@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bertlab.callbacks.gradients_settle import GradientsSettle
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 
 
 class AutoFreeze(Strategy):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from bertlab.callbacks.triggers import Follow, Horizon
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.triggers import Follow
 
 #: When weights are taken.
 At = Literal["epoch", "cycle", "steps"]

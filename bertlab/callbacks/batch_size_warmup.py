@@ -8,8 +8,8 @@ from lightning.pytorch import Trainer
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.data_course import course_data
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import Course, Growth
 
 

@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 
 
 class BitFit(Strategy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bertlab.interfaces import Block
 
@@ -86,3 +86,12 @@ class Blocks(Sequence[Block]):
         if not found:
             raise ValueError(f"{selector!r} matches no block; the blocks are {', '.join(names)}")
         return found
+
+
+def each_once(blocks: Iterable[Block | Iterable[Block]]) -> list[Block]:
+    """Blocks that are given one by one or as sequences, in the order given, each once."""
+    found: dict[int, Block] = {}
+    for item in blocks:
+        for block in [item] if isinstance(item, Block) else item:
+            found[id(block)] = block
+    return list(found.values())

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.fisher import fisher_information
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.encoders.dropout import dropout
 
 

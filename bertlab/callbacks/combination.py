@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from bertlab.callbacks.run import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
+from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
 from bertlab.callbacks.triggers import Follow
 from bertlab.interfaces import (
     HasBlocks,

@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import AtEpoch, AtFraction, AtStep, Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import HasClassCounts
 from bertlab.losses import class_weights as weighting
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from bertlab.callbacks.run import DATA, Run
-from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.resources import DATA
+from bertlab.callbacks.run import Run
 from bertlab.interfaces import Course, FollowsCourse
 
 if TYPE_CHECKING:

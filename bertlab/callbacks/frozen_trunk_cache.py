@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.callbacks.trunk_filling import filled_store, remove_leftovers, rows_of
 from bertlab.callbacks.trunk_keys import TrunkWatch
 from bertlab.callbacks.trunk_lookup import TrunkLookup

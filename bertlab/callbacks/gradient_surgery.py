@@ -8,8 +8,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
 from bertlab.losses.gradient_surgery import random_orders, surgery_weights
 from bertlab.losses.task_gradients import TaskGradients
 from bertlab.losses.with_gradients import gradients_of, with_gradients

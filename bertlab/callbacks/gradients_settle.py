@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.callbacks.triggers import Horizon, Trigger, Waited
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.trigger import Trigger, Waited
 
 
 class GradientsSettle(Trigger):

@@ -1,14 +1,42 @@
-"""How long the training of a trainer is."""
+"""Horizon: how long training is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lightning.pytorch import Trainer
 
-from bertlab.callbacks.triggers import Horizon
+
+@dataclass(frozen=True)
+class Horizon:
+    """How long training is.
+
+    Attributes:
+        total_steps: optimizer steps of the whole run.
+        steps_per_epoch: optimizer steps of one epoch.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+
+    def step_of(self, *, epoch: float | None = None, fraction: float | None = None) -> int:
+        """The optimizer step at which that many epochs, or that fraction of training, have been done.
+
+        Examples:
+            >>> Horizon(total_steps=90, steps_per_epoch=30).step_of(epoch=1.5)
+            45
+            >>> Horizon(total_steps=90, steps_per_epoch=30).step_of(fraction=0.1)
+            9
+        """
+        if epoch is not None:
+            return round(epoch * self.steps_per_epoch)
+        if fraction is not None:
+            return round(fraction * self.total_steps)
+        raise ValueError("step_of takes epoch or fraction")
 
 
 def horizon_of(trainer: Trainer) -> Horizon:
-    """How long training is.
+    """How long the training of a trainer is.
 
     Args:
         trainer: in a fit.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 
 
 class L2Sp(Strategy):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import EachStage, OnPlateau, Run, Strategy, Trigger
-from bertlab.callbacks.triggers import Horizon
 from bertlab.schedules.sgdr import cycle_at, restart_factor
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import Course
 
 

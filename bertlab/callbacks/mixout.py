@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
 from bertlab.encoders.dropout import dropout
 
 

@@ -10,8 +10,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import HasWordEmbedding
 
 

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.privacy_budget import Accounting, PrivacyBudget
 from bertlab.callbacks.strategy import EachEpoch, Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import DrawsPoisson, PoissonDraw
 from bertlab.losses.sequence_gradients import SequenceGradients
 from bertlab.losses.with_gradients import with_gradients

@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
 from bertlab.losses.divergence import answer_divergence
 from bertlab.losses.step_mean import step_mean
 

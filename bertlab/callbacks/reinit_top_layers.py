@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 
 
 class ReinitTopLayers(Strategy):

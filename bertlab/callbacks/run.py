@@ -8,42 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.blocks import Blocks, each_once
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
 from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.training_pass import LossWrapper
-from bertlab.callbacks.triggers import Horizon
 from bertlab.callbacks.wishes import Curve, Wishes
 from bertlab.interfaces import Block, Course, HasClassCounts
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-#: What a strategy may touch → how the wishes of several strategies for it come together.
-RESOURCES = {
-    "trainable": "one strategy alone decides",
-    "parameters": "one strategy alone decides",
-    "class_weights": "one strategy alone decides",
-    "lr": "factors multiply",
-    "loss": "nested, by their class's `nesting`",
-    "passes": "nested, each computes gradients of its own",
-    "gradients": "one after another: by `nesting`, the greatest first, then by class names",
-    "word_vectors": "one strategy alone decides",
-    "weights": "in the order of their class names",
-    "average": "one strategy alone decides",
-    "checkpoints": "each its own files",
-    "trunk": "one strategy alone keeps what the frozen blocks make of each row",
-    "privacy": "one strategy alone bounds what is learnt of a row; beside it only what looks at no row and no gradient",
-    "inputs": "what passes see, in frozen blocks too, is not the same each time; not beside `trunk`",
-    "length": "one strategy alone decides",
-    "mask_rate": "one strategy alone decides",
-    "batch_size": "one strategy alone decides",
-    "order": "one strategy alone decides",
-}
-#: What of the training data a strategy may change: the attributes of a `Course`.
-DATA = {"length", "mask_rate", "batch_size", "order"}
-EXCLUSIVE = {"trainable", "parameters", "class_weights", "word_vectors", "average", "trunk", "privacy", *DATA}
-#: What strategies may touch beside one that bounds what is learnt of a row: none of it looks at rows or gradients.
-BESIDE_PRIVACY = {"trainable", "parameters", "lr", "weights", "average", "checkpoints", "trunk"}
+__all__ = ["BESIDE_PRIVACY", "EXCLUSIVE", "RESOURCES", "Run"]
 
 
 class Run:
@@ -105,14 +81,14 @@ class Run:
             ValueError: no block at all is left to train.
         """
         self._allow("trainable", "train_only")
-        chosen = _flat(blocks)
+        chosen = each_once(blocks)
         if not chosen:
             raise ValueError(f"{self._strategy}: train_only without a block would leave nothing to train")
         self.wishes.trainable = chosen
 
     def freeze(self, *blocks: Block | Iterable[Block]) -> None:
         """Freeze these blocks and train all others."""
-        frozen = {id(block) for block in _flat(blocks)}
+        frozen = {id(block) for block in each_once(blocks)}
         self.train_only([block for block in self.all_blocks if id(block) not in frozen])
 
     def train_parameters(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -136,7 +112,7 @@ class Run:
                 the encoder) to it.
         """
         self._allow("lr", "scale_lr")
-        for block in _flat([blocks]):
+        for block in each_once([blocks]):
             value = factor(block.depth) if callable(factor) else factor
             self.wishes.factors.append(([block], _checked(value, self._strategy)))
 
@@ -148,7 +124,7 @@ class Run:
             blocks: all, unless given.
         """
         self._allow("lr", "anneal_lr")
-        chosen = _flat([self.all_blocks if blocks is None else blocks])
+        chosen = each_once([self.all_blocks if blocks is None else blocks])
         self.wishes.factors.append((chosen, lambda step: _checked(curve(step), self._strategy)))
 
     def weight_classes(self, weights: Tensor | Callable[[int], Tensor]) -> None:
@@ -226,8 +202,7 @@ class Run:
         Raises:
             ValueError: the data has no classes.
         """
-        data = self._classes()
-        return data.class_counts()
+        return self._classes().class_counts()
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the C classes in the order of their ids."""
@@ -266,14 +241,6 @@ class Run:
                 f"{self._strategy} calls run.{method} but does not declare it: "
                 f"add {resource!r} to {self._strategy}.touches"
             )
-
-
-def _flat(blocks: Iterable[Block | Iterable[Block]]) -> list[Block]:
-    found: dict[int, Block] = {}
-    for item in blocks:
-        for block in [item] if isinstance(item, Block) else item:
-            found[id(block)] = block
-    return list(found.values())
 
 
 def _checked(factor: float, strategy: str) -> float:

@@ -11,6 +11,7 @@ from torch import nn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import (
     AtEpoch,
     AtFraction,
@@ -21,7 +22,7 @@ from bertlab.callbacks.strategy import (
     Strategy,
     Trigger,
 )
-from bertlab.callbacks.triggers import Horizon, metric_value
+from bertlab.callbacks.triggers import metric_value
 from bertlab.callbacks.unfreezing_plans import Stage, check_order, planned
 
 

@@ -30,8 +30,10 @@ from torch.optim import Optimizer
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.training_pass import TrainingPass
+from bertlab.callbacks.trigger import Trigger
 from bertlab.callbacks.triggers import (
     AtEpoch,
     AtFraction,
@@ -39,10 +41,8 @@ from bertlab.callbacks.triggers import (
     EachCycle,
     EachEpoch,
     EachStage,
-    Horizon,
     InTurn,
     OnPlateau,
-    Trigger,
 )
 
 __all__ = [
@@ -71,9 +71,9 @@ class Strategy(Callback):
 
     Attributes:
         when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
-        touches: what `apply` changes: names of `bertlab.callbacks.run.RESOURCES`, which says how the wishes of several
-            strategies come together. Of what one alone decides, such as "trainable", two are refused by name. "inputs"
-            belongs there where it adds noise, or changes tokens, embeddings or weights that may be frozen.
+        touches: what `apply` changes: names of `bertlab.callbacks.resources.RESOURCES`, which says how the wishes of
+            several strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
+            "inputs" belongs there where it adds noise, or changes tokens, embeddings or weights that may be frozen.
         nesting: of strategies that wrap the loss: the one with the greater number is outside; of those that change
             gradients it is the first.
         depends_on_split: whether the gradient of an optimizer step depends on how it is split into micro-batches and

@@ -1,91 +1,13 @@
-"""When a strategy acts: a trigger says at which optimizer steps its stages begin.
-
-Stage 0 begins at step 0. A trigger that goes by time knows all its stages before training; one that waits
-for a metric (`OnPlateau`) learns them on the way and keeps them in the checkpoint.
-"""
+"""The triggers: by time, by a metric, by the stages of another strategy. What all have in common says `Trigger`."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-#: What tells a trigger of stages that nobody knows beforehand: the metrics of a validation, or gradients.
-Waited = Literal["validation", "gradients"]
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """How long training is.
-
-    Attributes:
-        total_steps: optimizer steps of the whole run.
-        steps_per_epoch: optimizer steps of one epoch.
-    """
-
-    total_steps: int
-    steps_per_epoch: int
-
-    def step_of(self, *, epoch: float | None = None, fraction: float | None = None) -> int:
-        """The optimizer step at which that many epochs, or that fraction of training, have been done.
-
-        Examples:
-            >>> Horizon(total_steps=90, steps_per_epoch=30).step_of(epoch=1.5)
-            45
-            >>> Horizon(total_steps=90, steps_per_epoch=30).step_of(fraction=0.1)
-            9
-        """
-        if epoch is not None:
-            return round(epoch * self.steps_per_epoch)
-        if fraction is not None:
-            return round(fraction * self.total_steps)
-        raise ValueError("step_of takes epoch or fraction")
-
-
-class Trigger(ABC):
-    """At which optimizer steps the stages of a strategy begin."""
-
-    #: what a strategy has to lead for this trigger to follow it ("stage", "cycle"); None: follows nobody.
-    follows: str | None = None
-
-    @abstractmethod
-    def starts(self, horizon: Horizon) -> Sequence[int]:
-        """Steps at which stages 1, 2, … begin, in ascending order, as far as they are known."""
-
-    def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
-        """Learn from the metrics of a validation that ended after `step` optimizer steps."""
-        return
-
-    def state_dict(self) -> dict[str, Any]:
-        """What it has learnt, in plain values."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        return
-
-    def stage_at(self, step: int, horizon: Horizon) -> int:
-        """The stage that the step after `step` optimizer steps belongs to."""
-        return bisect_right(self.starts(horizon), step)
-
-    def span(self, stage: int, horizon: Horizon) -> tuple[int, int | None]:
-        """First step of a stage and the first step after it; None where that is not known yet."""
-        starts = [0, *self.starts(horizon)]
-        end = starts[stage + 1] if stage + 1 < len(starts) else None
-        if end is None and self.complete(horizon):
-            end = horizon.total_steps
-        return starts[stage], end
-
-    def waits_for(self, horizon: Horizon) -> Waited | None:
-        """What tells of the next stage that `starts` does not list yet; None: it lists all."""
-        return None
-
-    def complete(self, horizon: Horizon) -> bool:
-        """Whether no stage can begin that `starts` does not list yet."""
-        return self.waits_for(horizon) is None
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.trigger import Trigger, Waited
 
 
 class AtStep(Trigger):

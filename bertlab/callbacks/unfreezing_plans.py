@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bertlab.callbacks.triggers import AtEpoch, AtFraction, AtStep, Horizon, OnPlateau, Trigger
+from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.trigger import Trigger
+from bertlab.callbacks.triggers import AtEpoch, AtFraction, AtStep, OnPlateau
 
 #: Blocks of the task rather than of the pretrained trunk: a made plan trains them from its first stage on.
 TOP = ("pooler", "head")

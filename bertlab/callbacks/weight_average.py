@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from bertlab.callbacks.average_times import AverageTimes
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import TRAINED_WEIGHTS
 from bertlab.optimizers.averages import move_towards, started
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertlab.callbacks.triggers import Waited
+from bertlab.callbacks.trigger import Waited
 
 
 @dataclass

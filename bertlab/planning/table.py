@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bertlab.callbacks.triggers import Waited
+from bertlab.callbacks.trigger import Waited
 from bertlab.planning import wording
 from bertlab.planning.plan import Plan
 from bertlab.planning.planned_step import PlannedStep
