@@ -17,13 +17,12 @@ from bertlab.callbacks.combination import bind_followers, check_platform, claims
 from bertlab.callbacks.control import Control
 from bertlab.callbacks.data_course import hand_out_course, withdraw_course
 from bertlab.callbacks.events import Events
-from bertlab.callbacks.foresight import refuse_stages_of_nothing, warn_of_what_never_acts
+from bertlab.callbacks.foresight import Foresight
 from bertlab.callbacks.holding import Holding, holding_of
-from bertlab.callbacks.horizon import horizon_of
+from bertlab.callbacks.horizon import Horizon, horizon_of
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.starting_weights import initialised
 from bertlab.callbacks.training_pass import LossWrapper, wrap_loss
-from bertlab.callbacks.triggers import Horizon
 from bertlab.interfaces import HasBlocks, HasTrainingLoss
 
 if TYPE_CHECKING:
@@ -184,13 +183,14 @@ class Conductor:
         """Take hold of optimizer, parameters and loss, once; whether this call did it."""
         if self._control is not None:
             return False
-        refuse_stages_of_nothing(self.strategies, self.trainer, self.blocks, self._run_in)
+        foresight = Foresight(self.strategies, self.trainer, self.blocks, self._run_in)
+        foresight.refuse_stages_of_nothing()
         self._control = Control(self.trainer, self.blocks)
         for strategy in self.strategies:
             if strategy.entered >= 0:  # resumed
                 self._apply(strategy)
         self._control.train_what_is_wanted(list(self._runs.values()))
-        warn_of_what_never_acts(self.strategies, self.trainer, self.blocks, self._run_in)
+        foresight.warn_of_what_never_acts()
         self._finished_steps = self.trainer.global_step
         self._wrap_loss()
         return True
