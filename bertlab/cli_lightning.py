@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
@@ -135,6 +135,7 @@ class BertlabCLI(LightningCLI):
         wanted: str | None = given and str(given)
         self._at_end.push(self._remove_empty_run)
         self.run_directory = self.choose_directory(config, verb, wanted)
+        self._is_new_run = self.run_directory.is_new
         if wanted in {"best", "last"}:
             self.checkpoint = self.checkpointed_run(config, wanted).checkpoint(wanted)
         elif wanted:
@@ -215,9 +216,13 @@ class BertlabCLI(LightningCLI):
             rank_zero_warn("there is no best checkpoint, so the weights at the end of training are tested")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
-    def _remove_empty_run(self, *_: Any) -> None:
-        """A run that failed before it wrote anything leaves no directory."""
-        if hasattr(self, "run_directory"):
+    def _remove_empty_run(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """A run that failed before it began leaves no directory."""
+        if not hasattr(self, "_is_new_run") or getattr(rank_zero_only, "rank", 0) != 0:
+            return
+        if kind is not None and self._is_new_run:
+            self.run_directory.remove_unless_begun()
+        else:
             self.run_directory.remove_if_empty()
 
     @property
