@@ -169,13 +169,17 @@ class BertlabCLI(LightningCLI):
         plugins = as_list(wanted.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        trainer = super().instantiate_trainer(
-            default_root_dir=str(self.run_directory.path),
-            callbacks=self.make_callbacks(config),
-            logger=self.make_loggers(config),
-            plugins=plugins,
-            **kwargs,
-        )
+        callbacks, loggers = self.make_callbacks(config), self.make_loggers(config)
+        try:
+            trainer = super().instantiate_trainer(
+                default_root_dir=str(self.run_directory.path),
+                callbacks=callbacks,
+                logger=loggers,
+                plugins=plugins,
+                **kwargs,
+            )
+        except ValueError as error:  # Lightning's, of values that do not go together
+            raise UsageError(f"trainer: {error}") from error
         warn_of_emulated_bfloat16(trainer)
         # Lightning puts checkpoint callbacks last; ours has to save before any other touches the next step.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
@@ -278,8 +282,9 @@ class BertlabCLI(LightningCLI):
 
 
 def _has_test(model: LightningModule, data: LightningDataModule) -> bool:
-    """Whether task and data module both say how to test."""
+    """Whether task and data module both say how to test, and the data module does not say that there is nothing."""
     return (
         type(model).test_step is not LightningModule.test_step
         and type(data).test_dataloader is not LightningDataModule.test_dataloader
+        and getattr(data, "has_test", True)
     )

@@ -158,6 +158,11 @@ class TestComposing:
         (configs / "bad.yaml").write_text("trainer: {max_epochs: 3")
         message = error(capsys, "fit", *BASE_FLAGS, "--config", "configs/bad.yaml", code=2)
         assert "configs/bad.yaml is not a YAML file" in message
+        for content, held in (("", "nothing"), ("- a\n- b\n", "a list"), ("a: b: c", "not a YAML file")):
+            (configs / "bad.yaml").write_text(content)
+            message = error(capsys, "fit", *BASE_FLAGS, "--config", "configs/bad.yaml", code=2)
+            assert "configs/bad.yaml is" in message
+            assert held in message
 
     def test_missing_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "nowhere.yaml" in error(capsys, "fit", "--config", "nowhere.yaml", code=2)

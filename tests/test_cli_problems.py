@@ -16,7 +16,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from bertlab.cli import main
-from tests.system.tiny_project import write_project
+from tests.system.tiny_project import STRATEGIES, write_project
 
 Rows = list[dict[str, Any]]
 LABELS = ["greeting", "offer", "urgent"]
@@ -94,7 +94,15 @@ def check_numbers(scores: dict[str, Any], answers: Rows, rows: Rows) -> None:
             ["--data.text_column=a", "--data.text_pair_column=b", "--data.label_column=same"],
             check_pairs,
         ),
-        (several, ["--data.problem=multi_label", "--model.problem=multi_label"], check_several),
+        (
+            several,
+            [
+                "--data.problem=multi_label",
+                "--model.problem=multi_label",
+                f"--trainer.callbacks={json.dumps(STRATEGIES[:3])}",
+            ],
+            check_several,
+        ),
         (numbers, ["--data.problem=regression", "--model.problem=regression"], check_numbers),
     ],
     ids=["pairs", "multi_label", "regression"],
@@ -145,3 +153,10 @@ def check_plots(run: Path) -> None:
     assert content["columns"] == ["class", "recall", "precision"]
     assert {row[0] for row in content["data"]} == set(LABELS)
     assert all(0 <= value <= 1 for row in content["data"] for value in row[1:])
+    kept = b"".join(path.read_bytes() for path in run.glob("wandb/offline-run-*/*.wandb"))
+    for word in (
+        "bertlab.tasks.sequence_classification.SequenceClassification",
+        "lr/layer.0",
+        "run-checkpoint",
+    ):
+        assert word.encode() in kept, word

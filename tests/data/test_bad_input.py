@@ -257,7 +257,9 @@ def test_no_such_split(tmp_path: Path, tokenizer_folder: str) -> None:
 
 
 def test_too_few_rows_for_a_split(tmp_path: Path, tokenizer_folder: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.csv: 2 rows are too few to make a validation and a test split"):
+    with pytest.raises(
+        ValueError, match=r"a\.csv: 2 different texts are too few to make a validation and a test split"
+    ):
         load(tokenizer_folder, source=put(tmp_path, "a.csv", "text,label\nx,a\ny,b\n"))
 
 
