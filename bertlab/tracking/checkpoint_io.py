@@ -120,7 +120,7 @@ def _refuse_legacy(path: Path) -> None:
 
 def _wanted(error: pickle.UnpicklingError) -> str:
     """What a pickle wants to call, as an addition to a message; torch says how to let it, too."""
-    found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+    found = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
     return f" (it names {found[1]})" if found else ""
 
 
