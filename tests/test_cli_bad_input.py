@@ -110,6 +110,10 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     ),
     "a rate below zero": (["--model.optimizer.lr=-1"], r"model\.init_args\.optimizer: Invalid learning rate"),
     "no rows in a batch": (["--data.batch_size=0"], "batch_size: 0 is not a positive number"),
+    "no micro-batches": (
+        ["--trainer.accumulate_grad_batches=0"],
+        r"trainer\.accumulate_grad_batches takes 1 or more, got 0",
+    ),
     "no tokens in a text": (
         ["--data.max_length=2"],
         "max_length: 2 is not accepted: this tokenizer takes 3 to 512",
