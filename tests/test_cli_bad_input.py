@@ -203,20 +203,29 @@ def saved(checkpoint: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+MALICIOUS = (with_evil, r"mine\.ckpt holds more than tensors and plain values.*: refused")
+TRUNCATED = (lambda content: content[: len(content) // 2], r"mine\.ckpt is truncated")
+OF_WORDS = (
+    of_words,
+    "the checkpoint is of the task TokenClassification, the model is SequenceClassification",
+)
+
+
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("verb", "spoil", "message"),
     [
-        (with_evil, r"mine\.ckpt holds more than tensors and plain values.*: refused"),
-        (lambda content: content[: len(content) // 2], r"mine\.ckpt is truncated"),
-        (of_words, "the checkpoint is of the task TokenClassification, the model is SequenceClassification"),
+        ("fit", *MALICIOUS),
+        ("test", *MALICIOUS),
+        ("predict", *MALICIOUS),
+        ("fit", *TRUNCATED),
+        ("test", *OF_WORDS),
+        ("fit", *OF_WORDS),
     ],
-    ids=["malicious", "truncated", "of another task"],
 )
 def test_checkpoints(
+    verb: str,
     spoil: Callable[[bytes], bytes],
     message: str,
-    verb: str,
     project: Path,
     trained: Path,
     in_tmp: Path,
