@@ -47,17 +47,9 @@ def read_file(path: Path) -> pa.Table:
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except pa.ArrowException as error:
         raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
-    _refuse_repeated(path, table.column_names)
-    return table
-
-
-def _refuse_repeated(path: Path, names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path}: columns named twice: {', '.join(repeated)}.")
 
 
 def decode(path: Path) -> str:
@@ -86,7 +78,9 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     names = next(rows, None)
     if names is None:
         raise ValueError(f"{path}: the file is empty: it has nothing but blank lines.")
-    _refuse_repeated(path, names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}: columns named twice: {', '.join(repeated)}.")
     columns: list[list[str]] = [[] for _ in names]
     for number, record in enumerate(rows, start=1):
         if len(record) != len(names):

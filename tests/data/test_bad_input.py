@@ -134,9 +134,6 @@ def test_missing_file_folder_and_format(tmp_path: Path, tokenizer_folder: str) -
         load(tokenizer_folder, source=str(tmp_path / "notes.txt"))
     with pytest.raises(ValueError, match=r"broken\.parquet: cannot be read as Parquet"):
         load(tokenizer_folder, source=put(tmp_path, "broken.parquet", "not parquet"))
-    pq.write_table(pa.table([["x"], ["y"], ["a"]], ["text", "text", "label"]), tmp_path / "twice.parquet")
-    with pytest.raises(ValueError, match=r"twice\.parquet: columns named twice: text"):
-        load(tokenizer_folder, source=str(tmp_path / "twice.parquet"))
     put(tmp_path, "train.csv", GOOD)
     put(tmp_path, "train.tsv", GOOD)
     with pytest.raises(ValueError, match=r"more than one file for train: train\.csv, train\.tsv"):
