@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import linecache
 import os
@@ -24,6 +25,11 @@ VERBS = {
     "average": ("write a checkpoint with the mean of the weights of several", "bertlab.cli_average"),
     "export": ("write a checkpoint as a Hugging Face folder", "bertlab.cli_export"),
 }
+
+#: Errors of files that are no fault of the program: no permission, no space left, a file where a folder is wanted.
+REFUSED_BY_THE_MACHINE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
@@ -54,9 +60,10 @@ def main(args: list[str] | None = None) -> None:
     try:
         importlib.import_module(VERBS[args[0]][1]).run(args)
     except Exception as error:
-        if os.environ.get("BERTLAB_DEBUG") or not _is_meant_for_users(error):
+        word = _word_for_users(error)
+        if word is None or os.environ.get("BERTLAB_DEBUG"):
             raise
-        _fail(f"{error}\n(BERTLAB_DEBUG=1 shows where it was raised)", code=getattr(error, "exit_code", 1))
+        _fail(f"{word}\n(BERTLAB_DEBUG=1 shows where it was raised)", code=getattr(word, "exit_code", 1))
 
 
 def _help() -> str:
@@ -71,14 +78,29 @@ def _help() -> str:
     )
 
 
-def _is_meant_for_users(error: Exception) -> bool:
+def _word_for_users(error: BaseException | None) -> Exception | None:
+    """The error that says something to the user: this one, or one that jsonargparse has wrapped; None: there is none.
+
+    What a constructor raises, such as that of an encoder, comes back as an error of types that do not fit.
+    """
+    while isinstance(error, Exception):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        if _is_meant_for_users(error, frame):
+            return error
+        error = error.__cause__ if Path(frame.filename).parent.name == "jsonargparse" else None
+    return None
+
+
+def _is_meant_for_users(error: Exception, frame: traceback.FrameSummary) -> bool:
     """Whether an error is bertlab's word to its user, rather than a fault in the program.
 
-    It is if a `raise` of bertlab's own raised it, or if Lightning says that the configuration is wrong.
+    It is if a `raise` of bertlab's own raised it, if Lightning says that the configuration is wrong, or if the machine
+    does not let a file be read or written.
     """
     if type(error).__name__ == "MisconfigurationException":
         return True
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, OSError) and error.errno in REFUSED_BY_THE_MACHINE:
+        return True
     ours = Path(frame.filename).is_relative_to(Path(bertlab.__file__).parent)
     return ours and linecache.getline(frame.filename, frame.lineno or 0).lstrip().startswith("raise ")
 

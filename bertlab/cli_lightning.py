@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
@@ -94,6 +94,7 @@ class BertlabCLI(LightningCLI):
         wanted: str | None = given and str(given)
         self._at_end.push(self._remove_empty_run)
         self.run_directory = self.choose_directory(config, verb, wanted)
+        self._is_new_run = self.run_directory.is_new
         if wanted in {"best", "last"}:
             self.checkpoint = self.checkpointed_run(config, wanted).checkpoint(wanted)
         elif wanted:
@@ -127,13 +128,17 @@ class BertlabCLI(LightningCLI):
         plugins = as_list(wanted.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        trainer = super().instantiate_trainer(
-            default_root_dir=str(self.run_directory.path),
-            callbacks=self.make_callbacks(config),
-            logger=self.make_loggers(config),
-            plugins=plugins,
-            **kwargs,
-        )
+        callbacks, loggers = self.make_callbacks(config), self.make_loggers(config)
+        try:
+            trainer = super().instantiate_trainer(
+                default_root_dir=str(self.run_directory.path),
+                callbacks=callbacks,
+                logger=loggers,
+                plugins=plugins,
+                **kwargs,
+            )
+        except ValueError as error:  # Lightning's, of values that do not go together
+            raise UsageError(f"trainer: {error}") from error
         warn_of_emulated_bfloat16(trainer)
         # Lightning puts checkpoint callbacks last; ours has to save before any other touches the next step.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
@@ -174,9 +179,13 @@ class BertlabCLI(LightningCLI):
             rank_zero_warn("there is no best checkpoint, so the weights at the end of training are tested")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
-    def _remove_empty_run(self, *_: Any) -> None:
-        """A run that failed before it wrote anything leaves no directory."""
-        if hasattr(self, "run_directory"):
+    def _remove_empty_run(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """A run that failed before it began leaves no directory."""
+        if not hasattr(self, "_is_new_run") or getattr(rank_zero_only, "rank", 0) != 0:
+            return
+        if kind is not None and self._is_new_run:
+            self.run_directory.remove_unless_begun()
+        else:
             self.run_directory.remove_if_empty()
 
     @property
@@ -232,8 +241,9 @@ class BertlabCLI(LightningCLI):
 
 
 def _has_test(model: LightningModule, data: LightningDataModule) -> bool:
-    """Whether task and data module both say how to test."""
+    """Whether task and data module both say how to test, and the data module does not say that there is nothing."""
     return (
         type(model).test_step is not LightningModule.test_step
         and type(data).test_dataloader is not LightningDataModule.test_dataloader
+        and getattr(data, "has_test", True)
     )

@@ -33,7 +33,8 @@ def check_order(args: Sequence[str]) -> None:
         args: the command line.
 
     Raises:
-        UsageError: an overlay or flag that adds to a list stands before a file that sets it; a file is not YAML.
+        UsageError: an overlay or flag that adds to a list stands before a file that sets it; a file is not YAML, or
+            holds no keys.
     """
     added: dict[str, str] = {}
     for origin, key, adds in _settings(args):
@@ -97,9 +98,15 @@ def _files(args: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for origin, path in _flags(args):
         if origin in {"--config", "-c"} and Path(path).is_file():
             try:
-                yield path, yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+                content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise UsageError(f"{path} is not a YAML file: {error}") from error
+            if not isinstance(content, dict):
+                held = "nothing" if content is None else f"a {type(content).__name__}"
+                raise UsageError(
+                    f"{path} is no configuration: it holds {held}. Accepted: keys such as `trainer:`"
+                )
+            yield path, content
 
 
 def _flags(args: Sequence[str]) -> Iterator[tuple[str, str]]:

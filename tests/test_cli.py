@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -75,9 +77,13 @@ def test_help_names_every_verb_and_does_not_load_torch() -> None:
     script = (
         "import sys; from bertlab.cli import main; main(['--help']); print(sorted(m for m in sys.modules))"
     )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     out = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     ).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor: by the clock a machine that is busy with other tests would take longer.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
     for verb in VERBS:
         assert [line for line in out.splitlines() if line.strip().startswith(f"{verb} ")], verb
     for heavy in ("torch", "lightning", "transformers", "wandb", "jsonargparse", "numpy"):
@@ -152,6 +158,11 @@ class TestComposing:
         (configs / "bad.yaml").write_text("trainer: {max_epochs: 3")
         message = error(capsys, "fit", *BASE_FLAGS, "--config", "configs/bad.yaml", code=2)
         assert "configs/bad.yaml is not a YAML file" in message
+        for content, held in (("", "nothing"), ("- a\n- b\n", "a list"), ("a: b: c", "not a YAML file")):
+            (configs / "bad.yaml").write_text(content)
+            message = error(capsys, "fit", *BASE_FLAGS, "--config", "configs/bad.yaml", code=2)
+            assert "configs/bad.yaml is" in message
+            assert held in message
 
     def test_missing_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "nowhere.yaml" in error(capsys, "fit", "--config", "nowhere.yaml", code=2)
@@ -225,6 +236,8 @@ class TestRuns:
         assert set(results) == {"test", "val"}
         assert Path("runs/base/0/config.yaml").read_text() == configuration
         assert sorted(path.name for path in Path("runs/base").iterdir()) == ["0"]
+        others = {path.name for path in Path("runs/base/0").glob("config-*.yaml")}
+        assert others == {"config-test.yaml", "config-validate.yaml"}
 
     def test_predict_writes_rows_in_order(self) -> None:
         main(["fit", *BASE_FLAGS])
@@ -260,12 +273,40 @@ class TestRuns:
         assert "run.name" in error(capsys, "fit", *BASE_FLAGS, f"--run.name={name}")
         assert not (in_tmp / "runs").exists()
 
-    def test_a_run_that_cannot_begin_leaves_no_directory(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_run_that_cannot_begin_leaves_no_directory(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         main(["fit", *BASE_FLAGS])
         assert "every_steps" in error(capsys, "fit", *BASE_FLAGS, "--checkpoints.every_steps=0")
         assert [path.name for path in Path("runs/base").iterdir()] == ["0"]
+        with monkeypatch.context() as patch:
+            patch.setattr("small.SmallTask.configure_optimizers", lambda _: {}["no such key"])
+            with pytest.raises(KeyError, match="no such key"):  # with the configuration written
+                main(["fit", *BASE_FLAGS])
+        assert [path.name for path in Path("runs/base").iterdir()] == ["0"]
         Path("runs/base/1").mkdir()
         main(["test", *BASE_FLAGS, "--ckpt_path=best"])
+
+    def test_a_run_that_has_begun_keeps_its_directory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("small.SmallTask.on_train_epoch_end", lambda _: {}["no such key"], raising=False)
+        with pytest.raises(KeyError, match="no such key"):
+            main(["fit", *BASE_FLAGS])
+        assert {"config.yaml", "metrics.csv"} <= {path.name for path in Path("runs/base/0").iterdir()}
+
+    def test_a_place_that_cannot_be_written_to(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("file").write_text("no folder")
+        for root in ("file", "/proc/runs"):
+            message = error(capsys, "fit", *BASE_FLAGS, f"--run.root={root}")
+            assert f"run.root is {root!r}, where no folder can be made" in message
+
+    def test_a_full_disk_is_no_fault_of_the_program(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+
+        monkeypatch.setattr("small.SmallTask.training_step", full)
+        assert "No space left on device: 'metrics.csv'" in error(capsys, "fit", *BASE_FLAGS)
 
     def test_faults_of_the_program_keep_their_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("small.SmallTask.training_step", lambda *_: {}["no such key"])

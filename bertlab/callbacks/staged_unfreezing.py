@@ -90,8 +90,11 @@ class StagedUnfreezing(Strategy):
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Make the plan for this model's blocks; a selector that matches no block is an error here."""
         selectors = self._selectors(blocks.names)
-        for chosen in selectors:
-            blocks.named(*chosen)
+        for index, chosen in enumerate(selectors):
+            try:
+                blocks.named(*chosen)
+            except ValueError as error:
+                raise ValueError(f"StagedUnfreezing.stages, stage {index}: {error}") from error
         self.stages = len(selectors)
         self.when = InTurn(self._ends(len(selectors) - 1))
         if self.hand_made is not None:

@@ -39,8 +39,29 @@ def column_of(table: pa.Table, name: str, key: str, where: str) -> list[Any]:
     if name not in table.column_names:
         raise ValueError(
             f"{where}: no column {name!r} ({key}: {name}). The columns found are: {', '.join(table.column_names)}."
+            f"{_what_may_be_meant(name, table.column_names)}"
         )
     return table.column(name).to_pylist()
+
+
+def _what_may_be_meant(name: str, found: Sequence[str]) -> str:
+    """A hint at what is easily overlooked in a header: spaces, case, another separator.
+
+    >>> _what_may_be_meant("label", ["text", " Label"])
+    " ' Label' differs from it by spaces or case alone."
+    >>> _what_may_be_meant("text", ["text;label"])
+    ' The header is one field with semicolons in it: .csv files are separated by commas, .tsv files by tabs.'
+    >>> _what_may_be_meant("label", ["text"])
+    ''
+    """
+    near = [column for column in found if column.strip().casefold() == name.strip().casefold()]
+    if near:
+        return f" {near[0]!r} differs from it by spaces or case alone."
+    separators = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
+    inside = [word for sign, word in separators.items() if len(found) == 1 and sign in found[0]]
+    if not inside:
+        return ""
+    return f" The header is one field with {inside[0]} in it: .csv files are separated by commas, .tsv files by tabs."
 
 
 def texts_of(table: pa.Table, name: str, key: str, where: str, allow_empty: bool = False) -> list[str]:

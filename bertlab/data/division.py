@@ -134,8 +134,9 @@ def add_missing_splits(
     }
     empty = [name for name, rows in made.items() if len(rows) == 0]
     if empty:
+        different, made_of = len(set(train.keys())), " and a ".join(empty)
         raise ValueError(
-            f"{train.where}: {len(train)} rows are too few to make a {' and a '.join(empty)} split of them "
-            f"(fractions {dict(wanted)}). Give files for the splits, or set the fraction to 0."
+            f"{train.where}: {different} different texts are too few to make a {made_of} split of them (fractions "
+            f"{dict(wanted)}). Give files for the splits, or set the fraction to 0."
         )
     return dict(splits) | made

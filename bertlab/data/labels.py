@@ -121,6 +121,7 @@ def choose_label_names(names: Names, given: Sequence[str] | None, where: str) ->
     chosen = tuple(given) if given is not None else tuple(sorted(found))
     if len(set(chosen)) != len(chosen):
         raise ValueError(f"label_names: a name occurs twice in {list(chosen)}.")
+    _check_spaces(names, where)
     _check_known(names, chosen, where)
     absent = [name for name in chosen if name not in found]
     if absent:
@@ -133,6 +134,19 @@ def choose_label_names(names: Names, given: Sequence[str] | None, where: str) ->
             f"{where}: every training row has the same label {list(chosen)}; two classes are needed."
         )
     return chosen
+
+
+def _check_spaces(names: Names, where: str) -> None:
+    """Refuse labels that only spaces tell apart: of 'spam' and 'spam ' a training would make two classes."""
+    first: dict[str, tuple[str, int]] = {}
+    for row, labels in enumerate(names):
+        for label in labels:
+            other, its_row = first.setdefault(label.strip(), (label, row))
+            if other != label:
+                raise ValueError(
+                    f"{where}: the labels {other!r} (row {its_row + 1}) and {label!r} (row {row + 1}) differ by spaces "
+                    "alone. Write them alike."
+                )
 
 
 def _check_known(names: Names, label_names: Sequence[str], where: str) -> None:

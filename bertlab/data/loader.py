@@ -111,6 +111,10 @@ def check_trainer(trainer: Any) -> None:
     """
     if trainer is None:
         return
+    if trainer.accumulate_grad_batches < 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches takes 1 or more, got {trainer.accumulate_grad_batches}."
+        )
     if trainer.overfit_batches:
         raise ValueError(
             f"trainer.overfit_batches: {trainer.overfit_batches} would replace the sampler. Use "

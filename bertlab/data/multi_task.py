@@ -140,6 +140,11 @@ class MultiTaskData(LightningDataModule):
         """The validation split of each task that has one."""
         return self._loaders("validation")
 
+    @property
+    def has_test(self) -> bool:
+        """Whether any task has a test split."""
+        return any(data.has_test for data in self.tasks.values())
+
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """The test split of each task that has one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -62,9 +63,10 @@ def decode(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
+        charset = "utf16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
         raise ValueError(
             f"{path}: not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}, line {line}. Convert the "
-            "file, e.g. by iconv -f latin1 -t utf8."
+            f"file, e.g. by iconv -f {charset} -t utf8."
         ) from None
 
 
@@ -73,7 +75,9 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(decode(path), newline=""), delimiter=delimiter, strict=True)
     rows = _records(reader, path)
-    names = next(rows)
+    names = next(rows, None)
+    if names is None:
+        raise ValueError(f"{path}: the file is empty: it has nothing but blank lines.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{path}: columns named twice: {', '.join(repeated)}.")

@@ -102,6 +102,11 @@ class TextData(LightningDataModule):
         return self._tokenizer
 
     @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return "test" in self.splits("test")
+
+    @property
     def course_parts(self) -> frozenset[str]:
         """What strategies can change from step to step."""
         return frozenset({"length", "batch_size", "order"})

@@ -20,6 +20,9 @@ from bertlab.sources.models import model_folder
 CHARACTERS_AT_ONCE = 2_000_000  # bounds the memory of a tokeniser call, whatever the length of a text
 CHARACTERS_PER_TOKEN = 64  # of a text with more than this for each token it may keep, and more than
 CHARACTERS_ALWAYS_READ = 20_000  # this, the rest is not read
+_TOKENIZERS = (
+    "Accepted: a folder with tokenizer.json or vocab.txt, the id of a model on the hub, or packaged:<name>."
+)
 FORMAT = 1  # raise when what is stored changes
 
 
@@ -27,17 +30,23 @@ def load_tokenizer(source: str) -> Any:
     """The fast tokenizer of a packaged model, a folder or a hub id.
 
     Raises:
-        ValueError: the tokenizer has no fast version.
-        OSError: there is none at `source`.
+        ValueError: there is none at `source`, it has no vocabulary, or no fast version.
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(source))
+    where = model_folder(source)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"tokenizer: {source!r} cannot be read: {error}\n{_TOKENIZERS}") from error
     if not tokenizer.is_fast:
         raise ValueError(
             f"tokenizer: {source} gives a {type(tokenizer).__name__}, which is written in Python. Accepted: a "
             "tokenizer with a fast version (tokenizer.json)."
         )
+    # Of a folder with a model alone transformers makes a tokenizer that knows the special tokens and no other.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError(f"tokenizer: {source!r} has no vocabulary. {_TOKENIZERS}")
     return tokenizer
 
 

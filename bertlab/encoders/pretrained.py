@@ -82,7 +82,7 @@ class PretrainedEncoder(Encoder):
 
 def _config(source: str, where: str, revision: str | None) -> PreTrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(where, revision=revision)
+        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"encoder.source: cannot read {source!r}: {error}\nAccepted: {ACCEPTED}.") from error
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
@@ -99,6 +99,7 @@ def _load(source: str, where: str, revision: str | None, config: PreTrainedConfi
             where,
             config=config,
             revision=revision,
+            trust_remote_code=False,  # code of whoever made the checkpoint is not run, and nobody is asked
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, by name
@@ -114,7 +115,7 @@ def _extension(
     source: str, where: str, revision: str | None, new_pieces: str | list[str]
 ) -> VocabularyExtension:
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
         # Of a folder without one, transformers makes a tokenizer that knows the special tokens alone.
         absent = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
         reason: object = "it has no vocabulary"

@@ -91,9 +91,12 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
         groups: of `parameter_groups`.
 
     Raises:
-        ValueError: the optimizer has no rate.
+        ValueError: the optimizer has no rate, or refuses its arguments.
     """
-    optimizer = make(groups)
+    try:
+        optimizer = make(groups)
+    except ValueError as error:
+        raise ValueError(f"model.init_args.optimizer: {error}") from error
     for group in optimizer.param_groups:
         if "lr" not in group:
             raise ValueError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -39,6 +41,19 @@ def shard_blocks(blocks: Sequence[Block], roots: Sequence[nn.Module], mesh: Devi
         fully_shard(unit if len(unit) > 1 else unit[0], mesh=data_parallel)
     for root in roots:
         fully_shard(root, mesh=data_parallel)
+
+
+def refuse_fsdp1(trainer: Trainer) -> None:
+    """Refuse FSDP1, which flattens parameters, so that the optimizer could not tell blocks apart.
+
+    Raises:
+        TypeError: the strategy of the trainer is FSDP1.
+    """
+    if isinstance(trainer.strategy, FSDPStrategy):
+        raise TypeError(
+            "trainer.strategy 'fsdp' (FSDP1) flattens parameters, so that blocks cannot be told apart; use ddp, or "
+            "ModelParallelStrategy (FSDP2) as configs/hardware/fsdp.yaml does"
+        )
 
 
 def _units(modules: Sequence[nn.Module]) -> list[list[nn.Module]]:

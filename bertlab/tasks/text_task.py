@@ -18,7 +18,7 @@ from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import check_problem, check_shapes, check_task, describe
 from bertlab.tasks.finite_loss import FiniteLoss
 from bertlab.tasks.optimization import optimization
-from bertlab.tasks.sharding import shard_blocks
+from bertlab.tasks.sharding import refuse_fsdp1, shard_blocks
 from bertlab.tasks.step_loss import StepLoss, micro_batches_of_a_rank
 from bertlab.tasks.vocabulary import check_vocabulary
 
@@ -99,8 +99,10 @@ class TextTask(LightningModule):
         """Build the head for the labels of the data; if it is built, check that they are its own.
 
         Raises:
+            TypeError: the trainer's strategy is FSDP1.
             ValueError: the data is of another problem, has other labels, or more word pieces than the encoder.
         """
+        refuse_fsdp1(self.trainer)
         self.adapt_to(getattr(self.trainer, "datamodule", None), training=bool(self.trainer.training))
 
     def adapt_to(self, datamodule: Any, training: bool) -> None:

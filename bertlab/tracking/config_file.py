@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from bertlab.tracking.atomic import atomic_file
 
@@ -27,7 +28,8 @@ class ConfigFile(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file and tell the loggers; on rank 0 only, which Lightning sees to."""
-        name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
+        verb = TrainerFn(stage).value  # an f-string of the enum itself gives its name in Python
+        name = "config.yaml" if verb == "fit" else f"config-{verb}.yaml"
         config = self.config.clone()
         for key in self.left_out:
             config.pop(key)

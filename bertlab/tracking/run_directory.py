@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 #: Folder beside the versions of a run, for plans of it: a version of each is runs/<name>/plans/<number>/.
 PLANS = "plans"
+#: What is in the folder of a run before its first step.
+BEFORE_IT_BEGINS = re.compile(r"config(-\w+)?\.yaml|wandb")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class RunDirectory:
 
     @classmethod
     def new(cls, root: str | Path, name: str) -> RunDirectory:
-        """The next free version of a name. The folder is made, so that another run cannot get it too."""
+        """The next free version of a name. The folder is made, so that another run cannot get it too.
+
+        Raises:
+            ValueError: no folder can be made there.
+        """
         version = max([int(v) for v in cls.versions(root, name) if v.isdecimal()], default=-1) + 1
         while True:
             run = cls(Path(root), name, str(version))
@@ -45,6 +52,10 @@ class RunDirectory:
                 run.path.mkdir(parents=True)
             except FileExistsError:
                 version += 1
+            except OSError as error:
+                raise ValueError(
+                    f"run.root is {str(root)!r}, where no folder can be made: {error}"
+                ) from error
             else:
                 return run
 
@@ -96,10 +107,20 @@ class RunDirectory:
         """Folder of predictions."""
         return self.path / "predictions"
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is in the folder yet."""
+        return not self.path.is_dir() or not any(self.path.iterdir())
+
     def remove_if_empty(self) -> None:
         """Remove the folder, if nothing is in it."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        if self.path.is_dir() and self.is_new:
             self.path.rmdir()
+
+    def remove_unless_begun(self) -> None:
+        """Remove the folder of a run that has failed, if it holds nothing but what is written before a run begins."""
+        if self.path.is_dir() and all(BEFORE_IT_BEGINS.fullmatch(path.name) for path in self.path.iterdir()):
+            shutil.rmtree(self.path)
 
     def checkpoint(self, name: str) -> Path:
         """The file of "best" or "last".

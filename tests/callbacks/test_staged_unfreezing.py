@@ -109,7 +109,10 @@ def test_arguments_that_clash(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("by_hand", "message"),
     [
-        ([Stage(["layer.9"])], "'layer.9' matches no block; the blocks are embeddings, layer.0"),
+        (
+            [Stage(["layer.9"])],
+            "stages, stage 0: 'layer.9' matches no block; the blocks are embeddings, layer.0",
+        ),
         ([Stage([r"block\..*"])], r"matches no block"),
         (
             [Stage(["head"], until_step=9), Stage(["all"], until_step=6), Stage(["all"])],

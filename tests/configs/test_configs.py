@@ -89,6 +89,21 @@ def test_is_short_and_says_what_it_does(path: Path) -> None:
     assert lines[0].startswith("# ")
 
 
+#: Devlin et al. 2019, table 1, the row BERT-base: what each file of GLUE says of itself.
+PUBLISHED = {
+    "cola": 52.1, "sst2": 93.5, "mrpc": 88.9, "stsb": 85.8, "qqp": 71.2, "mnli": 84.6, "qnli": 90.5, "rte": 66.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_glue_says_what_is_published(task: str) -> None:
+    lines = (CONFIGS / "finetune" / f"glue_{task}.yaml").read_text().splitlines()
+    comment = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+    assert f"Published for BERT-base: {PUBLISHED[task]} " in comment
+    assert "arXiv:1810.04805, table 1" in comment
+    assert len(list(CONFIGS.glob("finetune/glue_*.yaml"))) == len(PUBLISHED)
+
+
 @pytest.mark.parametrize(
     "path", sorted(p for d in FRAGMENTS for p in CONFIGS.glob(f"{d}/**/*.yaml")), ids=name_of
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ def load(tokenizer: str, stage: str = "fit", **options: Any) -> TextClassificati
 CSV_FAULTS = {
     "empty": ("", r"data\.csv: the file is empty"),
     "header only": ("text,label\n", r"data\.csv: the file has no rows, only columns text, label"),
+    "blank lines": ("\n\r\n\n", r"data\.csv: the file is empty: it has nothing but blank lines"),
+    "a byte order mark alone": (b"\xef\xbb\xbf", r"data\.csv: the file is empty"),
+    "UTF-16": (
+        "text,label\nx,a\n".encode("utf-16"),
+        r"data\.csv: not UTF-8: byte 0xff at offset 0, line 1.*iconv -f utf16",
+    ),
     "latin-1": (b"text,label\ngood,a\ncaf\xe9,b\n", r"data\.csv: not UTF-8: byte 0xe9 at offset 21, line 3"),
     "wrong column": (
         "sentence,label\nx,a\n",
@@ -33,6 +40,15 @@ CSV_FAULTS = {
     "no label column": (
         "text,class\nx,a\n",
         r"no column 'label' \(label_column: label\).*found are: text, class",
+    ),
+    "a space in the header": (
+        "text, label\nx,a\n",
+        r"no column 'label' .*found are: text,  label\. ' label' differs from it by spaces or case alone",
+    ),
+    "tabs": ("text\tlabel\nx\ta\n", r"no column 'text' .*The header is one field with tabs in it"),
+    "labels that spaces tell apart": (
+        "text,label\nx,ham\ny,spam\nz,spam \n",
+        r"data\.csv: the labels 'spam' \(row 2\) and 'spam ' \(row 3\) differ by spaces alone",
     ),
     "ragged": (
         "text,label\nx,a\ny,z,b\n",
@@ -241,5 +257,26 @@ def test_no_such_split(tmp_path: Path, tokenizer_folder: str) -> None:
 
 
 def test_too_few_rows_for_a_split(tmp_path: Path, tokenizer_folder: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.csv: 2 rows are too few to make a validation and a test split"):
+    with pytest.raises(
+        ValueError, match=r"a\.csv: 2 different texts are too few to make a validation and a test split"
+    ):
         load(tokenizer_folder, source=put(tmp_path, "a.csv", "text,label\nx,a\ny,b\n"))
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    """Of a model alone transformers makes a tokenizer that knows no word, with which training would learn nothing."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30}))
+    with pytest.raises(ValueError, match=r"tokenizer: .* has no vocabulary.*Accepted: "):
+        load(str(tmp_path), source=put(tmp_path, "a.csv", GOOD))
+    with pytest.raises(ValueError, match=r"tokenizer: 'nobody/nothing' cannot be read"):
+        load("nobody/nothing", source=put(tmp_path, "a.csv", GOOD))
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Mine: ...\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine"}))
+    settings = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", "mine.Mine"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"tokenizer: .* cannot be read"):
+        load(str(tmp_path), source=put(tmp_path, "a.csv", GOOD))
+    assert not (tmp_path / "executed").exists()

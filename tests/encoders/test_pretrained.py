@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +115,38 @@ def test_pickled_weights_are_not_read(folder: Path):
     path.unlink()
     with pytest.raises(ValueError, match=r"(?s)encoder.source: cannot load .*safetensors"):
         PretrainedEncoder(str(folder))
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.target}",))
+
+
+def test_a_malicious_pickle_is_not_executed(folder: Path, tmp_path: Path):
+    (folder / "model.safetensors").unlink()
+    torch.save(
+        {"embeddings.word_embeddings.weight": Evil(tmp_path / "executed")}, folder / "pytorch_model.bin"
+    )
+    with pytest.raises(ValueError, match=r"(?s)encoder.source: cannot load .*safetensors"):
+        PretrainedEncoder(str(folder))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_code_that_comes_with_a_checkpoint_is_not_run(folder: Path, tmp_path: Path):
+    (folder / "mine.py").write_text(
+        f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Config: ...\nclass Model: ...\n"
+    )
+    path = folder / "config.json"
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    with pytest.raises(ValueError, match=r"(?s)encoder.source: cannot read .*Accepted: a folder"):
+        PretrainedEncoder(str(folder))
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_folder_without_config(tmp_path: Path):

@@ -1,11 +1,13 @@
 """SequenceClassification: learns, logs, takes labels, refuses what does not fit."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import ReduceLROnPlateau
+from lightning.pytorch.strategies import FSDPStrategy
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import confusion_matrix, f1_score
 
@@ -205,6 +207,14 @@ def test_data_that_do_not_fit_are_refused_before_training(tmp_path, arguments, d
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         tiny_task(**arguments)
+
+
+def test_sharding_that_flattens_parameters_is_refused():
+    task = tiny_task()
+    task.trainer = SimpleNamespace(strategy=FSDPStrategy(), training=True, datamodule=TinyData())
+    with pytest.raises(TypeError, match=r"'fsdp' \(FSDP1\) flattens parameters.*ModelParallelStrategy"):
+        task.configure_model()
+    assert task.head is None
 
 
 def test_a_training_batch_must_know_its_step(tmp_path):

@@ -49,8 +49,10 @@ def test_malicious_pickle_is_refused_and_not_executed(writer: str, path: Path, t
     else:
         path.write_bytes(pickle.dumps(content))
     # Even when Lightning or its user asks to trust the file.
-    with pytest.raises(ValueError, match=r"last\.ckpt.*refused"):
+    with pytest.raises(ValueError, match=r"last\.ckpt.*refused") as refused:
         AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
+    assert "weights_only" not in str(refused.value), "no advice to let it run"
+    assert ("it names posix.system" in str(refused.value)) == (writer == "torch")
     assert not (tmp_path / "executed").exists()
 
 

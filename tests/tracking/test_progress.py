@@ -1,14 +1,37 @@
-"""The progress bar shows work beside the batches, and takes it away when it is done."""
+"""The progress bar: events of strategies above it, work beside the batches, which goes away when it is done."""
 
 from __future__ import annotations
 
 import io
 
+import pytest
 from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress
 from rich.console import Console
 
 from bertlab.interfaces import ShowsWork
 from bertlab.tracking.progress import Progress
+
+FACTS = {
+    "blocks": [f"layer.{i}" for i in range(6)],
+    "two": ["pooler", "[head]"],
+    "weights": {"ham": 0.577777, "spam": 4},
+    "none": [],
+}
+LINE = "step 12 Staged trainable: blocks layer.0 … layer.5, two pooler [head], weights {ham: 0.578, spam: 4}, none \n"
+
+
+def test_an_event_is_a_line_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress()
+    bar.record_event(12, 3, "Staged", "trainable", FACTS)  # before there is a bar
+    assert capsys.readouterr().out.replace("\n", " ").split() == LINE.split()
+    console = Console(file=io.StringIO(), width=200)
+    bar.progress = CustomProgress(console=console)
+    bar.record_event(12, 3, "Staged", "trainable", FACTS)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == LINE
+    bar.disable()
+    bar.record_event(13, 3, "Staged", "trainable", FACTS)
+    assert console.file.getvalue() == LINE
 
 
 def test_work_has_a_bar_until_it_is_done() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,22 @@ def test_a_fit_and_a_test_are_kept_offline(tmp_path: Path) -> None:
         assert word in kept, word
     tables = list(directory.glob("wandb/offline-run-*/files/media/table/*/*confusion_matrix*.json"))
     assert {table.parent.name for table in tables} == {"val", "test"}
+
+
+def test_everything_is_logged_against_optimizer_steps(tmp_path: Path) -> None:
+    """Not against W&B's own count of calls, which drifts: of a plot, an event and two loggers it makes four steps."""
+    logger, seen = WandbTracking(tmp_path / "small" / "0", WandbSettings()), []
+    logger._run = SimpleNamespace(log=lambda entries, **options: seen.append((entries, options)))  # type: ignore[reportPrivateUsage]
+    logger.log_metrics({"train/loss": 0.5}, step=7)
+    logger.record_event(7, 1, "S", "restart", {"cycle": 1, "blocks": ["a", "b"], "of": {"x": 2}})
+    logger.log_metrics({"val/loss": 0.25}, step=9)
+    step = "trainer/global_step"
+    event = {"strategy/S/restart/cycle": 1, "strategy/S/restart/blocks": "a b", "strategy/S/restart/of/x": 2}
+    assert seen == [
+        ({"train/loss": 0.5, step: 7}, {}),
+        ({**event, step: 7}, {}),
+        ({"val/loss": 0.25, step: 9}, {}),
+    ]
 
 
 def test_processes_of_one_run_directory_share_a_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.unfreezing_plans import Stage
 from tests.callbacks.contract.test_combinations import train
+from tests.callbacks.tiny import fit
+from tests.doubles.same_on_both_ranks import SameOnBothRanks
 
 
 class Breaks(Strategy):
@@ -75,3 +78,14 @@ def test_a_broken_guarantee_is_seen(name: str, tmp_path: Path) -> None:
     train([staged], tmp_path, shares=False)
     with pytest.raises(AssertionError, match=message):
         train([staged, Breaks(fault, late)], tmp_path, shares=False)
+
+
+def test_ranks_that_differ_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broadcast(weights: torch.Tensor, src: int, of_rank_0: float) -> None:
+        weights[-1] += of_rank_0
+
+    monkeypatch.setattr(torch.distributed, "broadcast", partial(broadcast, of_rank_0=0.0))
+    fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)
+    monkeypatch.setattr(torch.distributed, "broadcast", partial(broadcast, of_rank_0=1e-6))
+    with pytest.raises(AssertionError, match=r"ranks differ in head\.bias at step 0"):
+        fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)

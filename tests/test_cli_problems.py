@@ -1,0 +1,171 @@
+"""Pairs of texts, several labels a text, and numbers, through the command line: scores are those of the answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import wandb
+import yaml
+from scipy.stats import pearsonr
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from bertlab.cli import main
+from tests.system.tiny_project import STRATEGIES, write_project
+
+Rows = list[dict[str, Any]]
+LABELS = ["greeting", "offer", "urgent"]
+
+
+@pytest.fixture
+def project(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """run.yaml of the tiny project, whose texts are those of texts.csv; W&B as it is by default."""
+    monkeypatch.setenv("BERTLAB_CACHE", str(in_tmp / "cache"))
+    monkeypatch.setenv("HOME", str(in_tmp / "home"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    config = write_project(in_tmp, callbacks=[], max_epochs=2)
+    content = yaml.safe_load(config.read_text())
+    del content["wandb"]
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+def texts() -> list[str]:
+    with Path("texts.csv").open() as file:
+        return [row["text"] for row in csv.DictReader(file)]
+
+
+def pairs() -> Rows:
+    first, second = texts()[:120], texts()[120:]
+    return [
+        {"a": a, "b": b, "same": "yes" if len(a) % 2 == len(b) % 2 else "no"}
+        for a, b in zip(first, second, strict=True)
+    ]
+
+
+def several() -> Rows:
+    return [
+        {"text": t, "label": [name for i, name in enumerate(LABELS) if len(t) % (i + 2) == 0]}
+        for t in texts()
+    ]
+
+
+def numbers() -> Rows:
+    return [{"text": t, "label": len(t) / 10} for t in texts()]
+
+
+def check_pairs(scores: dict[str, Any], answers: Rows, rows: Rows) -> None:
+    known = {(row["a"], row["b"]): row["same"] for row in rows}
+    true = [known[row["text"], row["text_pair"]] for row in answers]
+    found = [row["predicted"] for row in answers]
+    assert scores["mcc"] == pytest.approx(matthews_corrcoef(true, found), abs=1e-6)
+    assert scores["macro_f1"] == pytest.approx(f1_score(true, found, average="macro"), abs=1e-6)
+
+
+def check_several(scores: dict[str, Any], answers: Rows, rows: Rows) -> None:
+    known = {row["text"]: row["label"] for row in rows}
+    true = [[name in known[row["text"]] for name in LABELS] for row in answers]
+    found = [[name in row["predicted"] for name in LABELS] for row in answers]
+    assert scores["micro_f1"] == pytest.approx(
+        f1_score(true, found, average="micro", zero_division=0), abs=1e-6
+    )
+    for row in answers:
+        assert row["predicted"] == [name for name in LABELS if row[f"probability_{name}"] > 0.5]
+
+
+def check_numbers(scores: dict[str, Any], answers: Rows, rows: Rows) -> None:
+    known = {row["text"]: row["label"] for row in rows}
+    true, found = [known[row["text"]] for row in answers], [row["predicted"] for row in answers]
+    assert scores["pearson"] == pytest.approx(pearsonr(true, found).statistic, abs=1e-4)
+    error = sum((t - f) ** 2 for t, f in zip(true, found, strict=True)) / len(true)
+    assert scores["mse"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("write", "flags", "check"),
+    [
+        (
+            pairs,
+            ["--data.text_column=a", "--data.text_pair_column=b", "--data.label_column=same"],
+            check_pairs,
+        ),
+        (
+            several,
+            [
+                "--data.problem=multi_label",
+                "--model.problem=multi_label",
+                f"--trainer.callbacks={json.dumps(STRATEGIES[:3])}",
+            ],
+            check_several,
+        ),
+        (numbers, ["--data.problem=regression", "--model.problem=regression"], check_numbers),
+    ],
+    ids=["pairs", "multi_label", "regression"],
+)
+def test_fit_and_predict(
+    write: Callable[[], Rows],
+    flags: list[str],
+    check: Callable[[dict[str, Any], Rows, Rows], None],
+    project: Path,
+    in_tmp: Path,
+) -> None:
+    rows = write()
+    (in_tmp / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = ["--config", str(project), "--data.source=my.jsonl", *flags]
+    main(["fit", *common])
+    main(["predict", *common, "--ckpt_path=best"])
+    run = in_tmp / "runs/run/0"
+    scores = json.loads((run / "results.json").read_text())["test"]
+    answers = pq.read_table(run / "predictions/test.parquet").to_pylist()
+    assert len(answers) == round(len(rows) / 10)
+    check(scores, answers, rows)
+    if write is several:
+        check_plots(run)
+    if write is pairs:
+        check_own_file(common, run, answers)
+
+
+def check_own_file(common: list[str], run: Path, answers: Rows) -> None:
+    """A file without labels and with other columns beside, in another order: the same answers, row by row."""
+    own = [{"n": i, "b": row["text_pair"], "a": row["text"]} for i, row in enumerate(reversed(answers))]
+    with Path("own.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["n", "b", "a"])
+        writer.writeheader()
+        writer.writerows(own)
+    main(["predict", *common, "--ckpt_path=best", "--data.predict_source=own.csv"])
+    found = pq.read_table(run / "predictions/own.parquet").to_pylist()
+    assert [(row["text"], row["text_pair"]) for row in found] == [(row["a"], row["b"]) for row in own]
+    for row, same in zip(found, reversed(answers), strict=True):
+        assert row["predicted"] == same["predicted"]
+        assert row["probability_yes"] == pytest.approx(same["probability_yes"], abs=1e-6)
+
+
+def check_plots(run: Path) -> None:
+    """A run of the command line that says nothing of W&B is kept offline, with a curve for each label."""
+    wandb.teardown()  # waits for its service, which writes the files
+    (table,) = run.glob("wandb/offline-run-*/files/media/table/test/precision_recall*.json")
+    content = json.loads(table.read_text())
+    assert content["columns"] == ["class", "recall", "precision"]
+    assert {row[0] for row in content["data"]} == set(LABELS)
+    assert all(0 <= value <= 1 for row in content["data"] for value in row[1:])
+    words = (
+        "bertlab.tasks.sequence_classification.SequenceClassification",
+        "lr/layer.0",
+        "run-checkpoint",
+    )
+    end = time.monotonic() + 60  # on a busy machine the service writes the file some seconds after the run
+    while (missing := words_missing(run, words)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not missing
+
+
+def words_missing(run: Path, words: Sequence[str]) -> list[str]:
+    """Those that the offline files of W&B, in which strings are plain text, do not hold."""
+    kept = b"".join(path.read_bytes() for path in run.glob("wandb/offline-run-*/*.wandb"))
+    return [word for word in words if word.encode() not in kept]
