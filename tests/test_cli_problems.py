@@ -29,6 +29,7 @@ def project(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BERTLAB_CACHE", str(in_tmp / "cache"))
     monkeypatch.setenv("HOME", str(in_tmp / "home"))
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    wandb.teardown()  # its service, of the test before, has another environment
     config = write_project(in_tmp, callbacks=[], max_epochs=2)
     content = yaml.safe_load(config.read_text())
     del content["wandb"]
