@@ -217,9 +217,13 @@ class TextTask(LightningModule):
         if self.head is None:
             self.label_names = names
             self.head = self.build_head()
-        fitting = self._trainer is not None and self._trainer.state.fn == "fit"
-        adapters_from(checkpoint, self.encoder, fitting)
+        adapters_from(checkpoint, self.encoder, self.is_fitting)
         check_shapes(checkpoint, self.state_dict())
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a trainer is training it."""
+        return self._trainer is not None and self._trainer.state.fn == "fit"
 
     def _check_built(self) -> None:
         if self.head is None:
