@@ -159,6 +159,18 @@ class TextTask(LightningModule):
             )
         return self.encoder.add_adapters(settings, generator).parameters
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile the layers of the encoder in place; see `bertlab.encoders.compiled`.
+
+        Raises:
+            TypeError: the encoder cannot do it.
+        """
+        if not hasattr(self.encoder, "compile_layers"):
+            raise TypeError(
+                f"run.compile needs an encoder of bertlab.encoders: {type(self.encoder).__name__} has no compile_layers"
+            )
+        self.encoder.compile_layers(backend)
+
     @property
     def word_embedding(self) -> nn.Module:
         """The encoder's table of word pieces."""

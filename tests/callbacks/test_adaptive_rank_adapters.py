@@ -49,9 +49,8 @@ class Ranks(Callback):
 
 def test_ranks_fall_on_a_cubic_curve_and_stay(tmp_path: Path) -> None:
     ranks, timeline = Ranks(), Timeline()
-    task = fit_bert(
-        [adaptive(warmup_fraction=0.2, final_fraction=0.3)], tmp_path, callbacks=(ranks, timeline)
-    )
+    strategy = adaptive(warmup_fraction=0.2, final_fraction=0.3)
+    task = fit_bert([strategy], tmp_path, callbacks=(ranks, timeline), max_epochs=4)
     total = len(ranks.left) - 1
     warmup, last = round(0.2 * total), total - round(0.3 * total)
     assert warmup < last < total
@@ -108,6 +107,7 @@ def test_exported_and_merged_it_says_the_same(tmp_path: Path, monkeypatch: pytes
     config = yaml.safe_load(file.read_text())
     fragment = yaml.safe_load(Path("configs/callbacks/adaptive_rank_adapters.yaml").read_text())
     config["trainer"]["callbacks"] = [fragment]
+    config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = 0.02
     config["run"] = {"root": str(tmp_path / "runs"), "name": "ranks", "test_after_fit": False}
     file.write_text(yaml.safe_dump(config))
     main(["fit", "--config", str(file)])
