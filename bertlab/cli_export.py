@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from transformers import PreTrainedModel
 
 from bertlab.cli_lightning import BertlabCLI
 from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import run_cli
 from bertlab.export.hugging_face import export_hugging_face
+from bertlab.export.several_tasks import export_tasks
+from bertlab.tasks.multi_task import MultiTask
 from bertlab.tasks.text_task import TextTask
 from bertlab.tracking.checkpoint_io import read_checkpoint
 
@@ -30,13 +33,13 @@ class Exporter(Trainer):
         ckpt_path: str | None = None,
         output: str | None = None,
     ) -> None:
-        """Write the model of a checkpoint as a Hugging Face folder.
+        """Write the model of a checkpoint as a Hugging Face folder; of several tasks in one, a folder for each.
 
         Args:
             model: the task, whose weights are those of the checkpoint afterwards.
             datamodule: whose tokenizer is written too, if it has one.
             ckpt_path: `best`, `last` or a file.
-            output: folder to make.
+            output: folder to make; of several tasks, in which <task>/ is made.
 
         Raises:
             ValueError: an argument is missing, or the checkpoint is of another model.
@@ -50,16 +53,23 @@ class Exporter(Trainer):
         checkpoint = read_checkpoint(ckpt_path)
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-        written = export_hugging_face(model, getattr(datamodule, "tokenizer", None), output)
-        print(
-            f"{output}: {type(written).__name__}, {sum(p.numel() for p in written.parameters()):,} parameters"
-        )
+        tokenizer = getattr(datamodule, "tokenizer", None)
+        if isinstance(model, MultiTask):
+            for name, written in export_tasks(model, tokenizer, output).items():
+                print(_said(f"{output}/{name}", written))
+        else:
+            print(_said(output, export_hugging_face(model, tokenizer, output)))
+
+
+def _said(folder: str, written: PreTrainedModel) -> str:
+    return f"{folder}: {type(written).__name__}, {sum(p.numel() for p in written.parameters()):,} parameters"
 
 
 class ExportCLI(BertlabCLI):
     """The keys of the other verbs, and the output; the trainer's are read and not used."""
 
     trainer_type = Exporter
+    compiles = False
 
     def subcommands(self) -> dict[str, set[str]]:
         """The verb, and the arguments that are not keys."""

@@ -17,8 +17,10 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
+from bertlab.cli_compile import compile_model
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
+from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import Parser, run_cli
 from bertlab.prediction.writer import PredictionWriter
 from bertlab.tracking.checkpoint_io import AtomicCheckpointIO, read_checkpoint
@@ -51,6 +53,8 @@ class BertlabCLI(LightningCLI):
 
     trainer_type: type[Trainer] = Trainer
     config_file: type[ConfigFile] = ConfigFile
+    #: whether the verb runs the model often enough to heed `run.compile`.
+    compiles = True
 
     def __init__(self, args: list[str], at_end: ExitStack) -> None:
         self._at_end, self._verb = at_end, args[0]
@@ -114,6 +118,12 @@ class BertlabCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set what has to hold before any module is made."""
         torch.set_float32_matmul_precision(self._config.run.float32_matmul_precision)
+
+    def instantiate_classes(self) -> None:
+        """Make all, and have the model compiled if that is wanted."""
+        super().instantiate_classes()
+        if self.compiles and self._config.run.compile:
+            compile_model(self.model, self.trainer, self._at_end)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with what is always on beside what the configuration asks for."""

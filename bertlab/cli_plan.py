@@ -69,6 +69,7 @@ class PlanCLI(BertlabCLI):
 
     trainer_type = Planner
     config_file = PlannedConfigFile
+    compiles = False
 
     def subcommands(self) -> dict[str, set[str]]:
         """The verb, and the arguments that are not keys."""
@@ -121,6 +122,10 @@ class PlanCLI(BertlabCLI):
             with atomic_file(folder / name) as file:
                 file.write(content)
         show(plan)
+        if self._config.run.compile:
+            print(
+                "run.compile: times are those of the model as it is; fit compiles its layers when they first run"
+            )
         print(f"{folder}: report.html, plan.png, plan.csv")
 
     def make_callbacks(self, config: Namespace) -> list[Any]:

@@ -20,10 +20,11 @@ from bertlab.schedules.competence import competence
 class DataOrder(Strategy):
     """Draws each batch from the easiest rows, of which there are more from step to step, until they are all.
 
-    Platanios et al. 2019, "Competence-based Curriculum Learning", arXiv:1903.09848, section 2: rows are ranked by their
+    Platanios et al. 2019, "Competence-based Curriculum Learning", arXiv:1903.09848: rows are ranked by their
     difficulty; the batch of step t is drawn uniformly from the share c(t) of the rows that is easiest, with
     c(t) = min(1, √(t (1 − c₀²) / T + c₀²)). From step T on training is what it is without. For data with rows, not for
-    pretraining.
+    pretraining, whose examples are cut anew in each pass, nearly all to the full length: there `SequenceLengthWarmup`
+    begins with short ones.
 
     While c(t) < 1 nothing is seen in turns: in an epoch a row may come several times, in several steps, or not at all;
     hard rows come late and so more seldom. Classes are drawn as often as they are found among easy rows: where spam is
@@ -32,8 +33,9 @@ class DataOrder(Strategy):
 
     Args:
         difficulty: `length`: tokens of a row; `rarity`: −Σ log p of its tokens, p their share in the training rows, so
-            long and rare; or the path of a table (csv, tsv, jsonl, parquet) with columns `id` and `score`, greater
-            where harder, which has every id of the training rows (data.init_args.id_column).
+            long and rare; `column:<name>`: a column of numbers beside the rows, greater where harder; or the path of
+            a table (csv, tsv, jsonl, parquet) with columns `id` and `score`, which has every id of the training rows
+            (data.init_args.id_column). The last two for `TextClassificationData`.
         start_share: c₀, share of the rows that the first step draws from, in (0, 1).
         fraction: T, as a share of the optimizer steps, in (0, 1].
         power: 2 is the root above, 1 a straight line, greater is faster at first.

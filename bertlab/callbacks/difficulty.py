@@ -15,15 +15,15 @@ Scores = npt.NDArray[np.float64]
 def difficulties(by: str, data: Any) -> Scores:
     """(n,) how hard each training row is: greater is harder.
 
-    Platanios et al. 2019, arXiv:1903.09848, section 2.1, with word pieces for words.
+    Platanios et al. 2019, arXiv:1903.09848, with word pieces for words.
 
     Args:
-        by: "length", "rarity", or a table of scores; see `DataOrder`.
+        by: "length", "rarity", "column:<name>", or a table of scores; see `DataOrder`.
         data: the data module, whose training rows are known.
 
     Raises:
-        TypeError: the data module does not tell its rows, or takes no table of scores.
-        ValueError: neither of the two words nor a file; a table without a score for a row.
+        TypeError: the data module does not tell its rows, or takes no scores.
+        ValueError: neither of the two words, nor a column, nor a file; one without a score for a row.
     """
     if not isinstance(data, HasFixedRows):
         raise TypeError(f"DataOrder needs rows that can be ranked, which {type(data).__name__} does not have")
@@ -38,8 +38,8 @@ def difficulties(by: str, data: Any) -> Scores:
         return found
     if not isinstance(data, HasRowScores):
         raise TypeError(
-            f"DataOrder.difficulty: {by!r} is neither length nor rarity, and {type(data).__name__} cannot take a table "
-            "of scores"
+            f"DataOrder.difficulty: {by!r} is neither length nor rarity, and {type(data).__name__} takes no scores "
+            "from a column or a table"
         )
     return data.row_scores(by)
 

@@ -20,7 +20,7 @@ class PrivacyBudget:
         delta: of the guarantee.
 
     Examples:
-        The example of Abadi et al. 2016 (section 5.1): q = 0.01, σ = 4, 10,000 steps, δ = 1e-5. Their moments
+        An example of Abadi et al. 2016, arXiv:1607.00133: q = 0.01, σ = 4, 10,000 steps, δ = 1e-5. Their moments
         accountant gives 1.26; opacus turns the same moments into ε by a later, tighter theorem (Balle et al. 2020,
         arXiv:1905.09982).
 

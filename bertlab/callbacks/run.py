@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks, each_once
+from bertlab.callbacks.classes import Classes, classes_of, flat_counts, flat_names
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
 from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.training_pass import LossWrapper
 from bertlab.callbacks.wishes import Curve, Wishes
-from bertlab.interfaces import Block, Course, HasClassCounts
+from bertlab.interfaces import Block, Course
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -131,7 +132,8 @@ class Run:
         """Weigh the classes in the training loss.
 
         Args:
-            weights: (C,) weights of 0 or more, or a function from steps since the stage began to them.
+            weights: (C,) weights of 0 or more in the order of `class_names()`, or a function from steps since the stage
+                began to them.
         """
         self._allow("class_weights", "weight_classes")
         self.wishes.class_weights = weights
@@ -196,20 +198,32 @@ class Run:
         """Optimizer steps since the stage began: 0 in its first step."""
         return self.trainer.global_step - self.stage_start
 
-    def class_counts(self) -> Tensor:
-        """(C,) int64 rows of each class in the training split.
+    def classes(self) -> Mapping[str, Classes]:
+        """The classes by task, of one task alone under ""; see `bertlab.callbacks.classes`.
 
         Raises:
             ValueError: the data has no classes.
         """
-        return self._classes().class_counts()
+        found = classes_of(self.trainer)
+        if not found:
+            data = type(getattr(self.trainer, "datamodule", None)).__name__
+            raise ValueError(
+                f"{self._strategy} needs classes, and {data} has none (is this regression?) or does not tell: use a "
+                "data module with label_names and class_counts()"
+            )
+        return found
+
+    def class_counts(self) -> Tensor:
+        """(C,) int64 rows of each class in the training split; of several tasks, those of each one after another.
+
+        Raises:
+            ValueError: the data has no classes.
+        """
+        return flat_counts(self.classes())
 
     def class_names(self) -> tuple[str, ...]:
-        """The names of the C classes in the order of their ids."""
-        names = self._classes().label_names
-        if names is None:
-            raise ValueError(f"{self._strategy} needs classes, and the data has none (is this regression?)")
-        return names
+        """The names of the C classes in the order of their ids; of several tasks `<task>/<label>`."""
+        return flat_names(self.classes())
 
     def note(self, what: str, **facts: Any) -> None:
         """Put an event of your own on the timeline.
@@ -225,15 +239,6 @@ class Run:
         """Called when `apply` has returned: hands over what it noted; later notes are recorded at once."""
         notes, self._notes = self._notes or [], None
         return notes
-
-    def _classes(self) -> HasClassCounts:
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, HasClassCounts):
-            raise ValueError(
-                f"{self._strategy} needs to know the classes, and {type(data).__name__} does not tell: "
-                "use a data module with label_names and class_counts()"
-            )
-        return data
 
     def _allow(self, resource: str, method: str) -> None:
         if resource not in self._touches:

@@ -16,10 +16,11 @@ from bertlab.interfaces import Course
 class SequenceLengthWarmup(Strategy):
     """Cuts training sequences to a length that grows linearly, in steps of a multiple, to their full length.
 
-    Li, Zhang & He 2022, "The Stability-Efficiency Dilemma", arXiv:2108.06084, section 4: in optimizer step t of the
-    first T a sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on
-    it is whole. Long sequences make the extreme gradients at the beginning of training; short ones allow larger batches
-    and rates, and cost less. The authors advise against a batch that grows beside it, since both make steps smaller.
+    Li, Zhang & He 2022, "The Stability-Efficiency Dilemma", arXiv:2108.06084: in optimizer step t of the first T a
+    sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on it is
+    whole. In their trainings of GPT-2 long sequences go with extreme variances of the gradient at the beginning; short
+    ones allowed larger batches and rates, and cost less. The authors' own implementation, in DeepSpeed, advises against
+    a batch that grows beside it, since both take tokens from a step.
 
     What is cut off is lost for that step: nobody sees it until the same text comes again, in a later epoch (in
     pretraining, in a later pass over the corpus). A sequence counts as one whatever is left of it, so the number of
@@ -29,8 +30,8 @@ class SequenceLengthWarmup(Strategy):
     between them still does. Validation sequences are never cut.
 
     Args:
-        start_length: tokens of a sequence at most in the first step, special ones included. The paper has 8 or 64;
-            labels of texts should be told from so much of a text.
+        start_length: tokens of a sequence at most in the first step, special ones included; labels of texts should be
+            told from so much of a text.
         end_length: from the step on that ends the growth; null: the longest of the training data.
         fraction: share of the optimizer steps over which the length grows, in (0, 1].
         multiple: lengths on the way are rounded down to multiples of it: 8, for the tensor cores of GPUs.

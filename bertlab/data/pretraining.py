@@ -6,24 +6,13 @@ import warnings
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from bertlab.corpus.held_out import hold_out
-from bertlab.corpus.masking import MODES, NO_LIMIT, TOKEN, MaskRules
-from bertlab.corpus.packed_examples import special_tokens
-from bertlab.corpus.pairs import TASKS, PairRules
-from bertlab.corpus.token_store import TokenStore
-from bertlab.corpus.word_starts import count_words, word_starts
 from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
-from bertlab.data.masked_batches import MaskedBatches
-from bertlab.data.pretraining_options import check_course, check_options
+from bertlab.data.pretraining_options import check_course, check_options, check_positions
+from bertlab.data.stored_examples import ExampleOptions, StoredExamples
 from bertlab.data.stream_position import StreamPosition
-from bertlab.data.tokenised import load_tokenizer
-from bertlab.data.training_examples import TrainingExamples
-from bertlab.data.validation_examples import ValidationExamples
 from bertlab.interfaces import Course, Growth
 from bertlab.samplers.phases import Phase, StepSchedule, check_phases, streams_of
 from bertlab.samplers.sorted_batches import SortedBatchSampler
@@ -31,7 +20,6 @@ from bertlab.samplers.step_parts import StepPartSampler
 
 SentenceTask = Literal["next_sentence", "sentence_order", "none"]
 Masking = Literal["token", "whole_word", "span"]
-EVALUATION_RATE = 0.15  # of masks in validation, whatever training's is: losses of all runs compare
 
 
 class PretrainingData(LightningDataModule):
@@ -102,33 +90,21 @@ class PretrainingData(LightningDataModule):
         self.validation_fraction, self.max_validation_examples = validation_fraction, max_validation_examples
         self.evaluation_max_tokens, self.split_seed = evaluation_max_tokens, split_seed
         self.seed, self.num_workers = seed or 0, num_workers
-        self._store = store
         check_options(self)
+        self.examples = StoredExamples(store, self._example_options())
         self._sizes = [self._size_of(phase) for phase in self.phases]
         self._course = Course()
         self._position = StreamPosition(self._schedule)
 
-    @cached_property
-    def store(self) -> TokenStore:
-        """The token store, opened on first use.
-
-        Raises:
-            ValueError: there is none, or it is damaged, or of a newer format.
-        """
-        try:
-            return TokenStore.open(self._store)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"data.init_args.store: {error}") from error
-
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The fast tokenizer of transformers that made the store."""
-        return load_tokenizer(str(self.store.tokenizer_folder))
+        return self.examples.tokenizer
 
     @property
     def vocabulary_size(self) -> int:
         """V of the store."""
-        return self.store.vocabulary_size
+        return self.examples.store.vocabulary_size
 
     @property
     def has_sentence_task(self) -> bool:
@@ -136,21 +112,9 @@ class PretrainingData(LightningDataModule):
         return self.sentence_task != "none"
 
     @cached_property
-    def documents(self) -> dict[str, npt.NDArray[np.int64]]:
-        """The documents of `train` and of `validation`.
-
-        Raises:
-            ValueError: there are too few for the sentence task.
-        """
-        count = len(self.store.document_starts) - 1
-        least = 2 if self.sentence_task == "next_sentence" else 1
-        train, held = hold_out(count, self.validation_fraction, self.split_seed, least)
-        return {"train": train, "validation": held}
-
-    @cached_property
     def examples_per_epoch(self) -> int:
         """Examples of the first pass over the training documents at the first phase's length; later ones differ."""
-        return self.training_examples.stream(0).examples_per_epoch()
+        return self.examples.training.stream(0).examples_per_epoch()
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -185,36 +149,8 @@ class PretrainingData(LightningDataModule):
         self._position.renew()
 
     def tokens_and_words(self, split: Literal["train", "validation"]) -> tuple[int, int | None]:
-        """Tokens and words of a split's text, special tokens left out; words None where pieces do not tell them.
-
-        A loss a token becomes one a word, comparable across vocabularies, by the factor tokens / words.
-        """
-        starts = self._word_starts
-        return count_words(
-            self.store.tokens,
-            self.store.sentence_starts,
-            self.store.document_starts,
-            self.documents[split],
-            starts,
-        )
-
-    @cached_property
-    def training_examples(self) -> TrainingExamples:
-        """What training draws from: one stream of examples for each run of phases with one length."""
-        streams = dict(zip(streams_of(self.phases), self.phases, strict=True))
-        rules = [self._pair_rules(phase.length) for phase in streams.values()]
-        limit = self.max_predictions or NO_LIMIT
-        shares = (self.mask_share, self.random_share)
-        batches = self._batches(MODES[self.masking], self.mask_rate, limit, *shares)
-        return TrainingExamples(batches, self.documents["train"], rules, self.seed)
-
-    @cached_property
-    def validation_examples(self) -> ValidationExamples:
-        """One pass over the held-out documents, tokens masked one by one, at a rate of 0.15, 80/10/10."""
-        batches = self._batches(TOKEN, EVALUATION_RATE, NO_LIMIT, 0.8, 0.1)
-        rules = self._pair_rules(self.validation_length)
-        held = self.documents["validation"]
-        return ValidationExamples(batches, held, rules, self.split_seed, self.max_validation_examples)
+        """See `StoredExamples.tokens_and_words`."""
+        return self.examples.tokens_and_words(split)
 
     def setup(self, stage: str) -> None:
         """Open the store, and check that it, the trainer and the encoder fit.
@@ -225,11 +161,11 @@ class PretrainingData(LightningDataModule):
         if stage not in {"fit", "validate"}:
             raise ValueError(f"data.init_args: PretrainingData can fit and validate, not {stage}.")
         check_trainer(self.trainer)
-        self._check_positions()
+        check_positions(self, getattr(self.trainer and self.trainer.lightning_module, "encoder", None))
         if stage == "fit":
-            _ = self.training_examples
+            _ = self.examples.training
         if self.validation_fraction > 0.0:
-            _ = self.validation_examples
+            _ = self.examples.validation
         # Lightning recommends workers wherever there are more cores; a thread already works ahead.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
 
@@ -239,7 +175,7 @@ class PretrainingData(LightningDataModule):
         steps = self.steps_per_epoch
         sampler = StepPartSampler(steps, *self._ranks(), accumulated)
         loader = ResumableLoader(
-            self.training_examples, sampler=sampler, **loader_options(self.num_workers, self.seed)
+            self.examples.training, sampler=sampler, **loader_options(self.num_workers, self.seed)
         )
         loader.batches_ahead = 2
         if self.trainer is not None:
@@ -252,7 +188,7 @@ class PretrainingData(LightningDataModule):
         """The validation examples by length, each once over all ranks; nothing where none are held out."""
         if self.validation_fraction == 0.0:
             return []
-        examples = self.validation_examples
+        examples = self.examples.validation
         sampler = SortedBatchSampler(examples.lengths, self.evaluation_max_tokens, *self._ranks())
         return DataLoader(examples, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
@@ -266,32 +202,22 @@ class PretrainingData(LightningDataModule):
         """Go on where the checkpoint was saved."""
         self._position.load_state_dict(state_dict)
 
-    @cached_property
-    def _word_starts(self) -> npt.NDArray[np.bool_] | None:
-        try:
-            return word_starts(self.tokenizer, self.vocabulary_size)
-        except ValueError:
-            if self.masking != "token":
-                raise
-            return None
-
-    def _batches(
-        self, mode: int, rate: float, limit: int, mask_share: float, random_share: float
-    ) -> MaskedBatches:
-        ids = {name: getattr(self.tokenizer, f"{name}_token_id") for name in ("cls", "sep", "mask")}
-        missing = [name for name, number in ids.items() if number is None]
-        if missing:
-            raise ValueError(
-                f"data.init_args.store: the tokenizer in {self._store} has no {' and no '.join(missing)} token"
-            )
-        starts = self._word_starts if mode != TOKEN else None
-        rules = MaskRules(mode, rate, limit, mask_share, random_share, ids["mask"], self.vocabulary_size)
-        starts = np.zeros(0, dtype=np.bool_) if starts is None else starts
-        return MaskedBatches(self.store, ids["cls"], ids["sep"], TASKS[self.sentence_task], rules, starts)
-
-    def _pair_rules(self, length: int) -> PairRules:
-        task = TASKS[self.sentence_task]
-        return PairRules(task, length - special_tokens(task), self.short_fraction)
+    def _example_options(self) -> ExampleOptions:
+        return ExampleOptions(
+            self.sentence_task,
+            [phase.length for phase in dict(zip(streams_of(self.phases), self.phases, strict=True)).values()],
+            self.masking,
+            self.mask_rate,
+            self.mask_share,
+            self.random_share,
+            self.max_predictions,
+            self.short_fraction,
+            self.validation_fraction,
+            self.validation_length,
+            self.max_validation_examples,
+            self.split_seed,
+            self.seed,
+        )
 
     def _size_of(self, phase: Phase) -> int:
         if phase.batch_size is not None:
@@ -315,17 +241,3 @@ class PretrainingData(LightningDataModule):
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-
-    def _check_positions(self) -> None:
-        encoder = getattr(self.trainer and self.trainer.lightning_module, "encoder", None)
-        limit = getattr(encoder, "max_length", None)
-        lengths = {
-            "phases": max(phase.length for phase in self.phases),
-            "validation_length": self.validation_length,
-        }
-        for key, length in lengths.items():
-            if limit is not None and length > limit:
-                raise ValueError(
-                    f"data.init_args.{key}: a length of {length} tokens is more than the {limit} positions of the "
-                    "encoder (model.init_args.encoder). Shorten it, or take an encoder with more positions."
-                )

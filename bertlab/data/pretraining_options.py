@@ -73,6 +73,26 @@ def check_course(data: Any, course: Course) -> None:
         _check_rate(data, course.mask_rate(0))
 
 
+def check_positions(data: Any, encoder: Any) -> None:
+    """Refuse sequences that are longer than an encoder takes.
+
+    Args:
+        data: a `PretrainingData` with its arguments as attributes.
+        encoder: with a `max_length`; of others nothing is known.
+
+    Raises:
+        ValueError: names the YAML key.
+    """
+    limit = getattr(encoder, "max_length", None)
+    lengths = {"phases": data.longest_sequence, "validation_length": data.validation_length}
+    for key, length in lengths.items():
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"data.init_args.{key}: a length of {length} tokens is more than the {limit} positions of the "
+                "encoder (model.init_args.encoder). Shorten it, or take an encoder with more positions."
+            )
+
+
 def _check_rate(data: Any, rate: float) -> None:
     wanted = max(1, round(rate * data.longest_sequence))
     if data.max_predictions is not None and data.max_predictions < wanted:

@@ -1,4 +1,4 @@
-"""Scores of rows from a table of the user's, which names rows by their ids."""
+"""Scores of rows: from a table of the user's, which names rows by their ids, or from a column beside them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertlab.data.checks import SHOWN, column_of, ids_of
+from bertlab.data.checks import SHOWN, column_of, ids_of, rows_named
 from bertlab.data.readers import read_file
+
+#: Before the name of a column beside the rows, where the path of a table could stand.
+COLUMN = "column:"
 
 
 def read_scores(path: str, ids: Sequence[Any] | None) -> npt.NDArray[np.float64]:
@@ -26,7 +29,8 @@ def read_scores(path: str, ids: Sequence[Any] | None) -> npt.NDArray[np.float64]
     file = Path(path)
     if not file.is_file():
         raise ValueError(
-            f"{path!r} is no file of scores. Accepted: length, rarity, or a csv, tsv, jsonl or parquet file"
+            f"{path!r} is no file of scores. Accepted: length, rarity, column:<name>, or a csv, tsv, jsonl or parquet "
+            "file"
         )
     if ids is None:
         raise ValueError(
@@ -39,10 +43,36 @@ def read_scores(path: str, ids: Sequence[Any] | None) -> npt.NDArray[np.float64]
         raise ValueError(
             f"{path}: {len(missing)} of {len(ids)} training rows have no score, such as {', '.join(missing[:SHOWN])}"
         )
-    try:
-        found = np.array([float(scores[str(row)]) for row in ids])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: column 'score' has to hold numbers ({error})") from error
-    if not np.isfinite(found).all():
-        raise ValueError(f"{path}: column 'score' has to hold finite numbers")
+    return numbers_of([scores[str(row)] for row in ids], None, "score", path)
+
+
+def numbers_of(
+    values: Sequence[Any], rows: Sequence[int] | None, column: str, where: str
+) -> npt.NDArray[np.float64]:
+    """(n,) the values as numbers.
+
+    Args:
+        values: (n,) of a column.
+        rows: (n,) of the file that they stand in, for messages; None: not known.
+        column: its name.
+        where: the file.
+
+    Raises:
+        ValueError: one is missing, or is no finite number; names the column, and the rows.
+    """
+    found = np.array([_number(value) for value in values], dtype=np.float64)
+    wrong = np.flatnonzero(~np.isfinite(found))
+    if len(wrong):
+        named = "" if rows is None else f" in {rows_named([rows[row] for row in wrong.tolist()])}"
+        raise ValueError(
+            f"{where}: column {column!r} has to hold finite numbers, and holds {values[int(wrong[0])]!r}{named}"
+        )
     return found
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")

@@ -43,6 +43,7 @@ class TextRows:
         ids: (n,) ids, or None.
         where: the file, for messages.
         class_names: names of integer labels where the source declares them.
+        numbers: (n,) row of the table that each was read from; None: of no table.
     """
 
     texts: list[str]
@@ -51,6 +52,7 @@ class TextRows:
     ids: list[Any] | None
     where: str
     class_names: list[str] | None = None
+    numbers: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """n, the number of rows."""
@@ -70,6 +72,7 @@ class TextRows:
             None if self.ids is None else [self.ids[row] for row in chosen],
             self.where,
             self.class_names,
+            None if self.numbers is None else self.numbers[rows],
         )
 
 
@@ -94,6 +97,7 @@ def read_rows(split: Split, columns: Columns, allow_empty: bool = False) -> Text
         None if columns.identity is None else ids_of(table, columns.identity, where),
         where,
         split.class_names.get(columns.label or ""),
+        np.arange(table.num_rows),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bertlab.data.labels import Problem
-from bertlab.data.row_scores import read_scores
+from bertlab.data.row_scores import COLUMN, read_scores
 from bertlab.data.rows import Columns, TextRows
 from bertlab.data.text_data import TextData
 from bertlab.data.text_source import TextSource, check_options
@@ -161,13 +161,16 @@ class TextClassificationData(TextData):
         lengths, (entropy,) = self.dataset("train").lengths, self._poisson
         return PoissonSampler(lengths, self.batch_size, *self.shares(), self.seed, entropy)
 
-    def row_scores(self, path: str) -> npt.NDArray[np.float64]:
-        """(n,) the score of each training row, from a table with columns `id` and `score`.
+    def row_scores(self, source: str) -> npt.NDArray[np.float64]:
+        """(n,) the score of each training row; see `bertlab.interfaces.HasRowScores`.
 
         Raises:
-            ValueError: there is no such table, the rows have no ids, or one has no score.
+            ValueError: there is no such table or column, the rows have no ids, or one has no score.
         """
-        return read_scores(path, self.splits("train")["train"].ids)
+        rows: TextRows = self.splits("train")["train"]
+        if source.startswith(COLUMN):
+            return self.text_source.training_column(source.removeprefix(COLUMN), rows)
+        return read_scores(source, rows.ids)
 
     def predict_table(self) -> pa.Table:
         """The predicted rows in order, to write predictions beside: `id`, or else `text` (and `text_pair`)."""

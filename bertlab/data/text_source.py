@@ -7,9 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from bertlab.data.checks import column_of
 from bertlab.data.division import add_missing_splits, check_fractions, warn_of_overlap, without_duplicates
 from bertlab.data.labels import Names, Problem, choose_label_names, class_ids, multi_hot, names_of, targets_of
 from bertlab.data.readers import read_file
+from bertlab.data.row_scores import numbers_of
 from bertlab.data.rows import (
     Columns,
     TextRows,
@@ -52,7 +57,7 @@ class TextSource:
         Raises:
             ValueError: whatever is wrong with the data, see the modules that check it.
         """
-        raw = load_splits(self.source, self.files, self.subset, self.revision, self.split_names)
+        raw = self._tables()
         drop = self.empty_texts == "drop"
         splits = {name: read_rows(split, self.columns, allow_empty=drop) for name, split in raw.items()}
         # Labels become numbers before rows are divided: an error can name the row of the file.
@@ -72,6 +77,24 @@ class TextSource:
         """The rows of a file to predict: the same columns but the label, and none of them without a text."""
         split = Split(read_file(Path(path).expanduser()), path)
         return read_rows(split, replace(self.columns, label=None))
+
+    def training_column(self, name: str, rows: TextRows) -> npt.NDArray[np.float64]:
+        """(n,) the numbers of a column beside training rows, read anew from the source.
+
+        Args:
+            name: of the column.
+            rows: of the training split, as `load` gave them.
+
+        Raises:
+            ValueError: there is no such column, or it does not hold a finite number for each of the rows.
+        """
+        split = self._tables()["train"]
+        values: list[Any] = column_of(split.table, name, "DataOrder.difficulty", split.where)
+        assert rows.numbers is not None
+        return numbers_of([values[row] for row in rows.numbers], rows.numbers.tolist(), name, split.where)
+
+    def _tables(self) -> dict[str, Split]:
+        return load_splits(self.source, self.files, self.subset, self.revision, self.split_names)
 
     def _with_labels(
         self, splits: Mapping[str, TextRows], label_names: LabelNames

@@ -137,6 +137,11 @@ def _adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _check(config: PeftConfig, method: str) -> None:
+    if method == "ADALORA":
+        raise ValueError(
+            "AdaLoRA takes ranks away while training lasts: take the strategy "
+            "bertlab.callbacks.adaptive_rank_adapters.AdaptiveRankAdapters in the place of one with peft.AdaLoraConfig"
+        )
     if method not in METHODS:
         raise ValueError(
             f"adapters take the methods {', '.join(METHODS)} of peft, whose adapters can be merged into linear layers "

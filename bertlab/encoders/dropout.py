@@ -110,7 +110,7 @@ def dropout(values: Tensor, p: float, training: bool, generator: torch.Generator
     """
     if not training or p == 0:
         return values
-    if values.device.type == "cpu":
+    if _cheap(values):
         return _Dropout.apply(values, p, generator)
     if generator is None:
         return functional.dropout(values, p)
@@ -120,13 +120,18 @@ def dropout(values: Tensor, p: float, training: bool, generator: torch.Generator
 
 def dropout_add(values: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
     """`dropout(values) + residual` in one pass; `residual` may be of higher precision."""
-    if training and p > 0 and values.device.type == "cpu":
+    if training and p > 0 and _cheap(values):
         return _DropoutAdd.apply(values, residual, p)
     return dropout(values, p, training) + residual
 
 
+def _cheap(values: Tensor) -> bool:
+    """Whether masks are drawn as above: what is compiled takes torch's own dropout, as part of one pass."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` with cheap masks on the CPU; elsewhere torch's own."""
+    """`torch.nn.Dropout` with cheap masks on the CPU; elsewhere, and where it is compiled, torch's own."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop, while in train mode."""

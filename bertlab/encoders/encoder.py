@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from bertlab.encoders.adapters import Adapters, add_adapters
 from bertlab.encoders.blocks import blocks_of
+from bertlab.encoders.compiled import compile_layers
 from bertlab.encoders.dropout import swap_dropout
 from bertlab.encoders.initializer import Initializer
 from bertlab.encoders.packing import Packing, pack
@@ -133,6 +134,19 @@ class Encoder(nn.Module):
                 f"the encoder has adapters already ({self.adapters.settings}), and cannot have others ({settings})"
             )
         return self.adapters
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile the layers in place, all but their attention; see `bertlab.encoders.compiled`.
+
+        Raises:
+            ValueError: they are not built as BERT's.
+        """
+        if not self._layers:
+            raise ValueError(
+                f"run.compile takes encoders whose layers are built as BERT's and run without padding (BERT, RoBERTa, "
+                f"ELECTRA), got {type(self.model).__name__}: set it to false"
+            )
+        compile_layers(self._layers, backend)
 
     def blocks(self) -> list[Block]:
         """The blocks from the embeddings up; the top one has depth 1, since a head has 0."""

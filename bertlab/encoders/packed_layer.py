@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class PackedLayer(nn.Module):
         layer: the layer of transformers.
         last: whether no layer follows.
     """
+
+    #: methods from tensors to tensors, which know nothing of the packing: what can be compiled.
+    tensor_methods: ClassVar[tuple[str, ...]] = ("project", "conclude")
 
     attention: Any
     intermediate: Any
@@ -67,16 +70,25 @@ class PackedLayer(nn.Module):
         p = inner.dropout.p if self.training else 0.0
         if self.last and packing.first_only:
             first = hidden.index_select(0, packing.starts)
-            query = _project(first, [inner.query], inner.num_attention_heads).squeeze(1)
-            kv = _project(hidden, [inner.key, inner.value], inner.num_attention_heads)
+            query = self.project(first, "query").squeeze(1)
+            kv = self.project(hidden, "key", "value")
             hidden, context = first, first_token_attention(query, kv, packing, scaling, p)
         else:
-            qkv = _project(hidden, [inner.query, inner.key, inner.value], inner.num_attention_heads)
+            qkv = self.project(hidden, "query", "key", "value")
             context = packed_attention(qkv, packing, scaling, p)
             if self.last and packing.needed is not None:
                 hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
+        return self.conclude(context, hidden)[None]
+
+    def project(self, hidden: Tensor, *parts: str) -> Tensor:
+        """Queries, keys or values, as named: (N, D) to (N, number of names, H, E)."""
+        inner = self.attention.self
+        return _project(hidden, [getattr(inner, part) for part in parts], inner.num_attention_heads)
+
+    def conclude(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """All that follows the attention: its (N, H, E) and the layer's (N, D) input to (N, D)."""
         attended = _residual(self.attention.output, context.flatten(1), hidden)
-        return _residual(self.output, self.intermediate(attended), attended)[None]
+        return _residual(self.output, self.intermediate(attended), attended)
 
     def skip(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
         """What `forward` gives if the layer is the identity."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from transformers import (
 
 from bertlab.corpus.atomic_files import read_json
 from bertlab.encoders.adapters import plain_parameters
+from bertlab.export.whole_folder import whole_folder
 from bertlab.heads.classification import ClassificationHead
 from bertlab.heads.layouts import LAYOUTS, REPLACED, SENTENCE, Layout, names_in_transformers
 from bertlab.heads.tagging import TaggingHead
@@ -65,22 +64,13 @@ def export_hugging_face(task: TextTask, tokenizer: Any, folder: str | Path) -> P
         FileExistsError: there is something at `folder`.
         ValueError: transformers has no model of the task's kind.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"--output: {folder} is there already; name a folder that is not")
-    model = hugging_face_model(task)
-    copied_into(model, task)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
-    try:
+    with whole_folder(Path(folder)) as part:
+        model = hugging_face_model(task)
+        copied_into(model, task)
         model.save_pretrained(part)
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
             _write_word_pieces(part)
-        part.chmod(0o755)  # mkdtemp makes it private
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return model
 
 

@@ -81,13 +81,16 @@ class FollowsCourse(Protocol):
 
 @runtime_checkable
 class HasRowScores(Protocol):
-    """A data module that finds its training rows in a table of the user's."""
+    """A data module that knows a score of each training row, from the user."""
 
-    def row_scores(self, path: str) -> npt.NDArray[np.float64]:
-        """(n,) the score of each training row, from a table with columns `id` and `score`.
+    def row_scores(self, source: str) -> npt.NDArray[np.float64]:
+        """(n,) the score of each training row.
+
+        Args:
+            source: path of a table with columns `id` and `score`; or `column:<name>`, a column beside the rows.
 
         Raises:
-            ValueError: there is no such table, the rows have no ids, or one has no score.
+            ValueError: there is no such table or column, the rows have no ids, or one has no score.
         """
         ...
 

@@ -118,7 +118,10 @@ class HasClassWeights(Protocol):
     """A task whose training loss takes a weight for each class."""
 
     def set_class_weights(self, weights: Tensor | None) -> None:
-        """Take (C,) non-negative weights for the training loss from now on; None: all one."""
+        """Take (C,) non-negative weights for the training loss from now on; None: all one.
+
+        A task that is made of several takes those of each that has classes, one after another in its order.
+        """
         ...
 
 

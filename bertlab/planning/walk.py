@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
+from bertlab.callbacks.classes import classes_of, flat_names
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.strategy import Strategy
-from bertlab.interfaces import HasClassCounts
 from bertlab.planning.plan import Plan
 from bertlab.planning.plan_settings import PlanSettings
 from bertlab.planning.planned_step import PlannedStep
@@ -179,5 +179,4 @@ def _count(parameters: Sequence[nn.Parameter]) -> int:
 
 
 def _labels(trainer: Trainer) -> Sequence[str]:
-    data = getattr(trainer, "datamodule", None)
-    return (data.label_names if isinstance(data, HasClassCounts) else None) or ()
+    return flat_names(classes_of(trainer))

@@ -30,8 +30,8 @@ def grown_step(rows: Rows, growth: Growth | None, number: int, seed: int) -> Row
 def easy_step(rows: Rows, epoch_rows: Rows, order: Order | None, number: int, seed: int) -> Rows:
     """As many rows as a step has, drawn from the easiest of its epoch while these are not all.
 
-    Platanios et al. 2019, section 2.2: uniformly from the rows whose rank is at most c(t). Where these are fewer than
-    the step needs, the easiest of all are taken.
+    Platanios et al. 2019, arXiv:1903.09848: uniformly from the rows whose rank is at most c(t). Where these are fewer
+    than the step needs, the easiest of all are taken.
 
     Args:
         rows: (G,) of the step without regard to difficulty; given back where all rows may be drawn.

@@ -25,8 +25,8 @@ def poisson_rate(batch_size: int, rows: int) -> float:
 class PoissonSampler(TokenBudgetSampler):
     """Optimizer steps that take each row with the same probability, whatever the other rows and steps.
 
-    What the accountants of differential privacy assume (Abadi et al. 2016, arXiv:1607.00133, section 3.1, where the
-    steps are called lots; Mironov et al. 2019, arXiv:1908.10530). A step has `batch_size` rows in expectation, and
+    What the accountants of differential privacy assume (Abadi et al. 2016, arXiv:1607.00133, where the steps are
+    called lots; Mironov et al. 2019, arXiv:1908.10530). A step has `batch_size` rows in expectation, and
     none at all is possible; an epoch has as many steps as one that takes every row once. Steps are split over ranks and
     micro-batches as those of `TokenBudgetSampler` are; parts may be empty.
 

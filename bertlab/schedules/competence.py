@@ -6,7 +6,7 @@ from __future__ import annotations
 def competence(progress: float, start: float, power: float = 2.0) -> float:
     """From `start` to 1, fast at first: c(t) = min(1, (t (1 − c₀ᵖ) / T + c₀ᵖ)^(1/p)).
 
-    Platanios et al. 2019, arXiv:1903.09848, section 2.2: with p = 2 (the paper's choice) new rows come in at a rate
+    Platanios et al. 2019, arXiv:1903.09848: with p = 2 (the paper's choice) new rows come in at a rate
     that falls as the share grows, so that each gets the same part of the training time; p = 1 is a straight line.
 
     Args:

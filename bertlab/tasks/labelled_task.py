@@ -73,7 +73,9 @@ class LabelledTask(TextTask):
             ValueError: regression has no classes; the number is wrong; a weight is negative or not finite.
         """
         if weights is not None:
-            weights = self._problem.checked_class_weights(weights, self.label_names).to(self.device)
+            # Not to `self.device`, which a task among several is not told of.
+            device = next(self.encoder.parameters()).device
+            weights = self._problem.checked_class_weights(weights, self.label_names).to(device)
         self.class_weights = weights
 
     def training_loss(self, batch: TextBatch) -> Tensor:

@@ -11,15 +11,20 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from bertlab.encoders.encoder import Encoder
 from bertlab.interfaces import HasTasks, MultiTaskBatch, TextBatch
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
+from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK, check_shapes, check_task, describe
 from bertlab.tasks.labelled_task import LabelledTask
-from bertlab.tasks.several import KEY, check_names, check_optimization, check_same_names, of_task
+from bertlab.tasks.several import KEY, check_names, check_same_names, made_over, of_task
 from bertlab.tasks.sharding import shard_blocks
+from bertlab.tasks.step_loss import micro_batches_of_a_rank
+from bertlab.tasks.task_losses import TaskLosses
 from bertlab.tasks.text_task import TextTask
+
+#: In a checkpoint: the loss of each task in the last step that was of it.
+TASK_LOSSES = "bertlab_task_losses"
 
 
 class MultiTask(TextTask):
@@ -30,10 +35,11 @@ class MultiTask(TextTask):
     that of the task alone: a mean over all rows of the step, micro-batches and ranks. A head that a step holds no row
     for is left as it is, without weight decay or momentum. All heads together are the block "head".
 
-    Logged: `train/loss` each optimizer step, of the tasks that the step is of; after each validation and test, under
-    `val/<task>/` and `test/<task>/`, what the task alone logs; `val/loss`, the mean of the tasks' losses; and
-    `val/mean_score`, the mean of the metrics that each task alone would be watched by (one of which less is better
-    counts negatively), which the best checkpoint is chosen by.
+    Logged: `train/loss` each optimizer step, of the tasks that the step is of, and `train/<task>/loss`, that of the
+    last step that was of the task; after each validation and test, under `val/<task>/` and `test/<task>/`, what the
+    task alone logs; `val/loss`, the mean of the tasks' losses; and `val/mean_score`, the mean of the metrics that each
+    task alone would be watched by (one of which less is better counts negatively), which the best checkpoint is chosen
+    by. A prediction is a file for each task, an export a folder.
 
     Costs: what the tasks cost one after another. A step of k tasks keeps the activations of all k until its backward.
 
@@ -64,12 +70,13 @@ class MultiTask(TextTask):
         layer_decay: float = 1.0,
     ) -> None:
         check_names(tasks)
-        made = _made_over(encoder, tasks)
+        made = made_over(encoder, tasks)
         problem = ", ".join(f"{name}: {task.name} {task.problem}" for name, task in made.items())
         super().__init__(encoder, problem, optimizer, schedule, weight_decay, layer_decay, None)
         # In a dictionary, which torch does not look into: their modules are in `encoder` and `head`, once.
         self._tasks = made
         self._idle: list[nn.Parameter] = []
+        self._task_losses = TaskLosses()
 
     @property
     def tasks(self) -> Mapping[str, LabelledTask]:
@@ -111,6 +118,19 @@ class MultiTask(TextTask):
         """The heads and losses of all tasks."""
         return tuple(module for task in self._tasks.values() for module in task.head_modules())
 
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        """Weigh the classes in the training losses from now on.
+
+        Args:
+            weights: (C,) those of each task that has classes, one after another; None: all one.
+        """
+        weighed = {
+            task: len(task.label_names) for task in self._tasks.values() if task.label_names is not None
+        }
+        parts = [None] * len(weighed) if weights is None else weights.split(list(weighed.values()))
+        for task, part in zip(weighed, parts, strict=True):
+            task.set_class_weights(part)
+
     def forward(self, batch: TextBatch) -> Tensor:
         """What the batch's task gives."""
         return self._task_of(batch)(batch)
@@ -122,13 +142,21 @@ class MultiTask(TextTask):
 
     def training_step(self, batch: MultiTaskBatch, batch_idx: int) -> Tensor:
         """The share of a micro-batch in the loss of its optimizer step, logged with the last of them."""
-        loss = self.training_loss(batch)
+        losses = {str(part.task): self.training_loss(part) for part in batch.parts}
+        loss = torch.stack(list(losses.values())).mean()
         if isinstance(self.trainer.strategy, DDPStrategy):
             # DDP waits for a gradient of each parameter: here 0, which `on_after_backward` takes away.
             self._idle = self._without_gradient({str(part.task) for part in batch.parts})
             for parameter in self._idle:
                 loss = loss + 0.0 * parameter.sum()
+        self._task_losses.add(losses, micro_batches_of_a_rank(batch, self.trainer), self.trainer)
+        self.log_dict(self._task_losses.logged())
         return self.finish_training_step(loss, batch)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget a step that a stopped epoch left half done."""
+        super().on_train_epoch_start()
+        self._task_losses.clear()
 
     def on_after_backward(self) -> None:
         """Let what the step has no rows for be without a gradient, as on one rank."""
@@ -171,6 +199,8 @@ class MultiTask(TextTask):
         describe(checkpoint, self.name, self.problem, None)
         names = {name: task.label_names for name, task in self._tasks.items()}
         checkpoint[LABEL_NAMES] = {name: known and list(known) for name, known in names.items()}
+        checkpoint[TASK_LOSSES] = self._task_losses.state()
+        describe_adapters(checkpoint, self.encoder)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit; take the labels from it where none are known.
@@ -188,6 +218,8 @@ class MultiTask(TextTask):
                 task.head = task.build_head()
         if self.head is None:
             self.head = self.build_head()
+        self._task_losses.restore(checkpoint.get(TASK_LOSSES, {}))
+        adapters_from(checkpoint, self.encoder, self.is_fitting)
         check_shapes(checkpoint, self.state_dict())
 
     def _task_of(self, batch: TextBatch) -> LabelledTask:
@@ -227,20 +259,3 @@ class MultiTask(TextTask):
         metrics[f"{split}/mean_score"] = torch.stack(scores).mean()
         # All ranks have the same rows and so the same values: their mean, which Lightning asks for, is the same too.
         self.log_dict({key: value.to(self.device) for key, value in metrics.items()}, sync_dist=several)
-
-
-def _made_over(
-    encoder: nn.Module, tasks: Mapping[str, Callable[[nn.Module], LabelledTask]]
-) -> dict[str, LabelledTask]:
-    """The tasks over the one encoder, which loses its pooler only where no task uses it."""
-    made: dict[str, LabelledTask] = {}
-    if isinstance(encoder, Encoder):
-        encoder.shared = True
-    for name, make in tasks.items():
-        made[name] = make(encoder)
-        check_optimization(name, made[name])
-    if isinstance(encoder, Encoder):
-        encoder.shared = False
-        if not any(task.uses_pooler for task in made.values()):
-            encoder.drop_pooler()
-    return made

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bertlab.encoders.encoder import Encoder
+from bertlab.tasks.labelled_task import LabelledTask
 from bertlab.tasks.text_task import TextTask
 
 KEY = "model.init_args.tasks"
@@ -85,3 +87,20 @@ def check_optimization(name: str, task: TextTask) -> None:
 def _made(optimizer: Callable[..., Any]) -> tuple[type, dict[str, Any]]:
     made = optimizer([nn.Parameter(torch.zeros(1, 1))])
     return type(made), made.defaults
+
+
+def made_over(
+    encoder: nn.Module, tasks: Mapping[str, Callable[[nn.Module], LabelledTask]]
+) -> dict[str, LabelledTask]:
+    """The tasks over the one encoder, which loses its pooler only where no task uses it."""
+    made: dict[str, LabelledTask] = {}
+    if isinstance(encoder, Encoder):
+        encoder.shared = True
+    for name, make in tasks.items():
+        made[name] = make(encoder)
+        check_optimization(name, made[name])
+    if isinstance(encoder, Encoder):
+        encoder.shared = False
+        if not any(task.uses_pooler for task in made.values()):
+            encoder.drop_pooler()
+    return made

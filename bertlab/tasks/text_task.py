@@ -161,6 +161,18 @@ class TextTask(LightningModule):
             )
         return self.encoder.add_adapters(settings, generator).parameters
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile the layers of the encoder in place; see `bertlab.encoders.compiled`.
+
+        Raises:
+            TypeError: the encoder cannot do it.
+        """
+        if not hasattr(self.encoder, "compile_layers"):
+            raise TypeError(
+                f"run.compile needs an encoder of bertlab.encoders: {type(self.encoder).__name__} has no compile_layers"
+            )
+        self.encoder.compile_layers(backend)
+
     @property
     def word_embedding(self) -> nn.Module:
         """The encoder's table of word pieces."""
@@ -219,9 +231,13 @@ class TextTask(LightningModule):
         if self.head is None:
             self.label_names = names
             self.head = self.build_head()
-        fitting = self._trainer is not None and self._trainer.state.fn == "fit"
-        adapters_from(checkpoint, self.encoder, fitting)
+        adapters_from(checkpoint, self.encoder, self.is_fitting)
         check_shapes(checkpoint, self.state_dict())
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a trainer is training it."""
+        return self._trainer is not None and self._trainer.state.fn == "fit"
 
     def _check_built(self) -> None:
         if self.head is None:

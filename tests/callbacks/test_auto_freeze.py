@@ -12,7 +12,7 @@ from bertlab.callbacks.auto_freeze import AutoFreeze
 from bertlab.callbacks.bit_fit import BitFit
 from bertlab.callbacks.gradients_settle import GradientsSettle, settled_layers
 from bertlab.callbacks.layer_drop import LayerDrop
-from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.horizon import Horizon
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import SaveAfter
 from tests.callbacks.real import fit_bert

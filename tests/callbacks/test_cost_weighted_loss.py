@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
+from bertlab.callbacks.classes import classes_of
 from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
 from tests.callbacks.tiny import CLASSES, StepLog, Timeline, TinyData, TinyTask, fit
 
@@ -118,3 +120,61 @@ def test_a_task_without_classes(tmp_path: Path) -> None:
         TypeError, match="CostWeightedLoss weighs classes, and Regression takes no class weights"
     ):
         fit([CostWeightedLoss()], tmp_path, task=Regression())
+
+
+class Mixture:
+    """What a strategy sees of a trainer of several tasks: a regression among them, and the model's own order."""
+
+    def __init__(self) -> None:
+        spam, tags = TinyData(), TinyData()
+        tags.label_names = ("O", "B-x", "I-x")
+        tags.class_counts = lambda: torch.tensor([80, 10, 10])
+        price = TinyData()
+        price.label_names = None
+        parts = {"tags": tags, "price": price, "spam": spam}
+        self.datamodule = SimpleNamespace(tasks=parts)
+        self.lightning_module = SimpleNamespace(tasks=dict.fromkeys(["spam", "price", "tags"]))
+
+
+def target(**arguments: Any) -> list[float]:
+    strategy = CostWeightedLoss(**arguments)
+    return strategy._target(classes_of(Mixture())).tolist()  # pyright: ignore[reportArgumentType]
+
+
+def test_each_of_several_tasks_is_weighed_by_its_own_classes() -> None:
+    spam, tags = [100 / 180, 100 / 90, 100 / 30], [100 / 240, 100 / 30, 100 / 30]
+    assert target() == pytest.approx(spam + tags)
+    assert target(tasks=["tags"]) == pytest.approx([1, 1, 1, *tags])
+    assert target(weights="cost_matrix", cost_matrix=[[0, 1, 0], [1, 0, 1], [5, 5, 0]], tasks=["spam"]) == (
+        pytest.approx([100 / 220, 200 / 220, 1000 / 220, 1, 1, 1])
+    )
+    costs = {"tags/O": 1.0, "tags/B-x": 4.0, "tags/I-x": 2.0}
+    assert target(weights="costs", costs=costs, tasks=["tags"]) == pytest.approx([1, 1, 1, 1, 4, 2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"tasks": ["price"]},
+            r"tasks takes names of tasks that have classes, got \['price'\]; these are spam, tags",
+        ),
+        ({"tasks": []}, r"got \[\]; these are spam, tags"),
+        (
+            {"weights": "cost_matrix", "cost_matrix": [[0, 1], [1, 0]]},
+            "cost_matrix is of the classes of one task, and spam, tags are weighed: name one of them in `tasks`",
+        ),
+        (
+            {"weights": "costs", "costs": {"O": 1.0}, "tasks": ["tags"]},
+            r"missing \['tags/B-x', .* unknown \['O'\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_several_tasks_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        target(**arguments)
+
+
+def test_tasks_are_not_named_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got \['spam'\]; there is one task alone: leave the key out"):
+        fit([CostWeightedLoss(tasks=["spam"])], tmp_path)

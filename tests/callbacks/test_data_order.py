@@ -12,7 +12,8 @@ import torch
 from bertlab.callbacks.batch_size_warmup import BatchSizeWarmup
 from bertlab.callbacks.data_order import DataOrder
 from bertlab.callbacks.difficulty import difficulties
-from tests.callbacks.curriculum_data import pairs, pretraining, texts
+from bertlab.data.text_classification import TextClassificationData
+from tests.callbacks.curriculum_data import pairs, pretraining, tagged, texts
 from tests.callbacks.seen_batches import watch
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -63,13 +64,64 @@ def test_scores_of_a_table(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("id,score\n" + "".join(f"{row},high\n" for row in range(60)))
     for name, said in (
         ("few", "training rows have no score"),
-        ("words", "has to hold numbers"),
+        ("words", "column 'score' has to hold finite numbers, and holds 'high'"),
         ("no", "no file of"),
     ):
         with pytest.raises(ValueError, match=said):
             watch([DataOrder(str(tmp_path / f"{name}.csv"))], pairs(sources), tmp_path, max_steps=1)
     with pytest.raises(ValueError, match=r"data\.init_args\.id_column"):
         watch([DataOrder(str(table))], texts(sources), tmp_path, max_steps=1)
+
+
+def scored(folder: Path, scores: list[str], **options: Any) -> Any:
+    """60 texts with a column `grade`, in an order of their own; ids are the rows of the file."""
+    lines = (folder / "pairs.csv").read_text().splitlines()
+    rows = [f"{line},{score}" for line, score in zip(lines[1:], scores, strict=True)]
+    file = folder / "scored.csv"
+    file.write_text("\n".join([lines[0] + ",grade", *rows]) + "\n")
+    return TextClassificationData(
+        str(folder / "tokenizer"), str(file), text_column="one", id_column="id", batch_size=8, **options
+    )
+
+
+def test_a_column_beside_the_rows(sources: Path, tmp_path: Path) -> None:
+    grades = [(7 * row) % 60 for row in range(60)]
+    data = scored(sources, [str(grade) for grade in grades])
+    task = watch([DataOrder("column:grade", 0.25, 1.0, power=1.0)], data, tmp_path, max_epochs=1)
+    of_rows = [grades[int(row)] for row in data.splits("train")["train"].ids]
+    assert difficulties("column:grade", data).tolist() == of_rows
+    assert of_rows != sorted(of_rows)
+    for step, micro in enumerate(task.seen):
+        allowed = max(8, int(48 * (0.25 + 0.75 * step / 6)))
+        assert max(of_rows[row] for row in micro.rows) <= sorted(of_rows)[allowed - 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "said"),
+    [
+        (
+            "mark",
+            "1",
+            r"scored.csv: no column 'mark' \(DataOrder.difficulty: mark\). The columns found .* grade",
+        ),
+        ("grade", "", r"scored.csv: column 'grade' has to hold finite numbers, and holds '' in rows 2, "),
+        ("grade", "inf", r"column 'grade' has to hold finite numbers, and holds 'inf' in rows 2, "),
+        ("one", "1", r"column 'one' has to hold finite numbers, and holds '.*' in rows 1?"),
+    ],
+)
+def test_a_column_without_numbers_is_named(
+    column: str, bad: str, said: str, sources: Path, tmp_path: Path
+) -> None:
+    data = scored(sources, ["2", *[bad] * 20, *["3"] * 39])
+    with pytest.raises(ValueError, match=said):
+        watch([DataOrder(f"column:{column}")], data, tmp_path, max_steps=1)
+
+
+def test_tagged_sentences_take_no_column(sources: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"'column:grade' is neither length nor rarity, and TokenClass.* takes no scores"
+    ):
+        watch([DataOrder("column:grade")], tagged(sources), tmp_path, max_steps=1)
 
 
 def test_resampling_and_a_token_budget_hold(sources: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.neftune_noise import NeftuneNoise, with_noise
-from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.horizon import Horizon
 from bertlab.encoders.from_config import EncoderFromConfig
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import fit

@@ -15,7 +15,7 @@ from torch import Tensor
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
-from bertlab.callbacks.triggers import Horizon
+from bertlab.callbacks.horizon import Horizon
 from tests.bits import assert_equal
 from tests.callbacks.tiny import TinyTask, fit
 

@@ -68,7 +68,7 @@ def test_batches(store: str, task: Any, masking: Any) -> None:
 
 def test_texts_are_those_of_the_store(store: str) -> None:
     data = make(store, sentence_task="none")
-    text = data.store.tokens
+    text = data.examples.store.tokens
     batch = next(iter(data.train_dataloader()))
     whole = batch.input_ids.clone()
     whole[batch.masked_positions] = batch.masked_labels
@@ -88,7 +88,7 @@ def test_workers_and_threads_give_the_same_bits(store: str) -> None:
 @pytest.mark.parametrize("masking", ["token", "whole_word"])
 def test_ranks_and_micro_batches_share_a_step(store: str, masking: Any) -> None:
     data = make(store, masking=masking)
-    examples, schedule = data.training_examples, StepSchedule([Phase(64)], [12], 9)
+    examples, schedule = data.examples.training, StepSchedule([Phase(64)], [12], 9)
     found = {}
     for ranks, accumulated in [(1, 1), (1, 4), (2, 1), (2, 2), (3, 1)]:
         parts = []
@@ -120,24 +120,28 @@ def test_validation_is_fixed_and_exact(store: str) -> None:
     lengths = torch.cat([batch["lengths"] for batch in batches[0]])
     masked = sum(len(batch["masked_labels"]) for batch in batches[0])
     assert masked == sum(max(1, round(0.15 * n)) for n in lengths.tolist())
-    assert len(lengths) == len(one.validation_examples)
-    held = set(one.documents["validation"].tolist())
+    assert len(lengths) == len(one.examples.validation)
+    held = set(one.examples.documents["validation"].tolist())
     assert len(held) == 4
-    assert not held & set(one.documents["train"].tolist())
-    examples = one.validation_examples.examples
-    sentence = np.searchsorted(one.store.sentence_starts, examples.starts, side="right") - 1
-    documents = np.searchsorted(one.store.document_starts, sentence, side="right") - 1
+    assert not held & set(one.examples.documents["train"].tolist())
+    examples = one.examples.validation.examples
+    sentence = np.searchsorted(one.examples.store.sentence_starts, examples.starts, side="right") - 1
+    documents = np.searchsorted(one.examples.store.document_starts, sentence, side="right") - 1
     assert set(documents.flatten().tolist()) <= held, "random segments too"
     tokens, words = one.tokens_and_words("validation")
     ids = [
         np.s_[a:b]
         for d in sorted(held)
-        for a, b in [one.store.sentence_starts[one.store.document_starts[[d, d + 1]]]]
+        for a, b in [one.examples.store.sentence_starts[one.examples.store.document_starts[[d, d + 1]]]]
     ]
-    pieces = [p for part in ids for p in one.tokenizer.convert_ids_to_tokens(one.store.tokens[part].tolist())]
+    pieces = [
+        p
+        for part in ids
+        for p in one.tokenizer.convert_ids_to_tokens(one.examples.store.tokens[part].tolist())
+    ]
     assert (tokens, words) == (len(pieces), sum(not piece.startswith("##") for piece in pieces))
     limited = make(store, max_validation_examples=7)
-    assert len(limited.validation_examples) == 7
+    assert len(limited.examples.validation) == 7
     assert make(store, validation_fraction=0.0).val_dataloader() == []
     sizes = [DataLoader.__len__(loader) for loader in loaders]
     assert sizes[0] == sizes[2]

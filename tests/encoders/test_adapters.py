@@ -152,7 +152,7 @@ def test_the_same_adapters_are_put_in_once_and_others_are_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (peft.AdaLoraConfig(total_step=10), "take the methods LORA, IA3.*got ADALORA"),
+        (peft.AdaLoraConfig(total_step=10), "adaptive_rank_adapters.AdaptiveRankAdapters in the place of"),
         (peft.PromptTuningConfig(num_virtual_tokens=3), "got PROMPT_TUNING"),
         (peft.LoraConfig(modules_to_save=["pooler"]), "LoraConfig.modules_to_save changes more"),
         (peft.LoraConfig(init_lora_weights="eva"), "'eva' needs passes over the data"),

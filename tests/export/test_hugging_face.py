@@ -16,12 +16,14 @@ from transformers import (
 from bertlab.corpus.vocabulary import read_pieces
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.export.hugging_face import export_hugging_face
+from bertlab.export.several_tasks import export_tasks
 from bertlab.interfaces import WordBatch
 from bertlab.sources.models import model_folder
 from bertlab.tasks.pretraining import Pretraining
 from tests.encoders.tiny import padded_inputs
 from tests.tasks.test_pretraining_step import HAS_TYPES, TYPES, built, gradients
 from tests.tasks.tiny import tiny_task as tiny_classifier
+from tests.tasks.tiny_mixture import tiny_mixture
 from tests.tasks.tiny_pretraining import Language, padded, tiny_encoder, tiny_task
 from tests.tasks.tiny_words import NAMES, tiny_tagger
 
@@ -160,6 +162,39 @@ def test_what_transformers_does_not_have_is_refused_and_leaves_nothing(tmp_path)
     with pytest.raises(OSError, match="no space"):
         export_hugging_face(good, Full(), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def mixture(**arguments):
+    task = tiny_mixture(encoder=tiny_encoder("bert"), **arguments).eval()
+    for one, names in zip(task.tasks.values(), (("ham", "spam", "news"), NAMES), strict=True):
+        one.label_names = names
+        one.head = one.build_head().eval()
+    task.head = task.build_head()
+    return task
+
+
+def test_several_tasks_are_a_folder_each(tmp_path):
+    task = mixture(pool="pooled")
+    written = export_tasks(task, None, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(written) == ["texts", "words"]
+    batch = Language(9).batch(torch.arange(9))
+    inputs, real = padded_inputs(batch, 0, types=True)
+    texts = reloaded(BertForSequenceClassification, tmp_path / "out" / "texts")
+    torch.testing.assert_close(texts(**inputs).logits, task.tasks["texts"](batch), rtol=1e-5, atol=1e-6)
+    words = WordBatch(batch.input_ids, batch.token_type_ids, batch.lengths, batch.index)
+    words.places = torch.arange(1, int(batch.lengths.sum()), 3)
+    tagger = reloaded(AutoModelForTokenClassification, tmp_path / "out" / "words")
+    assert tagger.config.id2label == dict(enumerate(NAMES))
+    found = tagger(**inputs).logits[real][words.places]
+    torch.testing.assert_close(found, task.tasks["words"](words), rtol=1e-4, atol=1e-5)
+
+
+def test_one_task_that_transformers_does_not_have_leaves_none(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"task 'texts' of model.init_args.tasks .*: bertlab export .* pool 'mean'"
+    ):
+        export_tasks(mixture(pool="mean"), None, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_word_pieces_are_written_as_a_list_too(tmp_path):

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import nn
 
+from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
+from bertlab.callbacks.low_rank_adapters import LowRankAdapters
+from bertlab.callbacks.step_seed import StepSeed
 from bertlab.interfaces import MultiTaskBatch
 from bertlab.tasks.sequence_classification import SequenceClassification
 from bertlab.tasks.token_classification import TokenClassification
 from tests.bits import assert_equal
+from tests.callbacks.tiny import Timeline
 from tests.ranks import on_two_ranks
 from tests.tasks.test_two_ranks import Losses
 from tests.tasks.tiny import TinyData, tiny_encoder, tiny_task, tiny_trainer
@@ -253,6 +258,100 @@ def test_data_of_other_tasks_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"task 'words' of model.init_args.tasks and .*: data.init_args.scheme is"
     ):
         tiny_trainer(tmp_path).fit(tiny_mixture(), datamodule=data)
+
+
+class TaskLosses(Callback):
+    """What is logged of each task's training loss at each optimizer step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+        self.step = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if pl_module.global_step > self.step:
+            self.step = pl_module.global_step
+            keys = ("train/loss", "train/texts/loss", "train/words/loss")
+            known = trainer.callback_metrics
+            self.seen.append({key: float(known[key]) for key in keys if key in known})
+
+
+def test_the_training_loss_of_each_task_is_logged_and_kept_in_checkpoints(tmp_path: Path) -> None:
+    def run(epochs: int, ckpt_path: Path | None = None) -> tuple[Any, list[dict[str, float]]]:
+        seen, task = TaskLosses(), tiny_mixture(schedule=torch_constant)
+        trainer = tiny_trainer(tmp_path, max_epochs=epochs, accumulate_grad_batches=2, callbacks=[seen])
+        data = TinyMixture((("texts",), ("words",), ("texts", "words"), ("texts",)), splits=2)
+        trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        return trainer, seen.seen
+
+    first, begun = run(1)
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    _, whole = run(2)
+    assert [sorted(step) for step in whole[:2]] == [
+        ["train/loss", "train/texts/loss"],
+        ["train/loss", "train/texts/loss", "train/words/loss"],
+    ]
+    assert whole[0]["train/texts/loss"] == whole[0]["train/loss"] == whole[1]["train/texts/loss"]
+    assert whole[1]["train/words/loss"] == whole[1]["train/loss"]
+    both = (whole[2]["train/texts/loss"] + whole[2]["train/words/loss"]) / 2
+    assert whole[2]["train/loss"] == pytest.approx(both, rel=1e-6)
+    assert whole[4]["train/words/loss"] == whole[2]["train/words/loss"]  # of the epoch before
+    # A resumed run logs what one that was never stopped does, also of a task that has had no step since.
+    _, resumed = run(2, tmp_path / "first.ckpt")
+    assert begun == whole[:4]
+    assert resumed == whole[4:]
+
+
+def test_class_weights_are_those_of_each_task(tmp_path: Path) -> None:
+    mixture, data = tiny_mixture(), TinyMixture(steps=(("texts", "words"),))
+    tiny_trainer(tmp_path).fit(mixture, datamodule=data)
+    batch = data.train_dataloader().dataset[0]
+    of_texts, of_words = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.1, 1.0, 1.0, 3.0, 2.0])
+    mixture.set_class_weights(torch.cat([of_texts, of_words]))
+    for name, part, weights in zip(("texts", "words"), batch.parts, (of_texts, of_words), strict=True):
+        losses = nn.functional.cross_entropy(mixture(part), part.labels, reduction="none")
+        weighed = (losses * weights[part.labels]).sum() / weights[part.labels].sum()
+        torch.testing.assert_close(mixture.training_loss(part), weighed)
+        assert torch.equal(mixture.tasks[name].class_weights, weights)
+    mixture.set_class_weights(None)
+    assert all(task.class_weights is None for task in mixture.tasks.values())
+
+
+def test_costs_of_classes_reach_each_task_and_the_timeline(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Weights(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            seen.append({name: task.class_weights for name, task in pl_module.tasks.items()})
+
+    data, timeline = TinyMixture(), Timeline()
+    for part, counts in ((data.texts, [10, 20, 30]), (data.words, [8, 8, 8, 8, 8])):
+        part.class_counts = lambda counts=counts: torch.tensor(counts)
+    callbacks = [timeline, Weights(), StepSeed(0), CostWeightedLoss(tasks=["texts"])]
+    mixture = tiny_mixture()
+    tiny_trainer(tmp_path, callbacks=callbacks).fit(mixture, datamodule=data)
+    for weights in seen:
+        torch.testing.assert_close(weights["texts"], torch.tensor([2.0, 1.0, 2 / 3]))
+        assert torch.equal(weights["words"], torch.ones(5))
+    (event,) = [facts["weights"] for *_, what, facts in timeline.events if what == "class_weights"]
+    assert list(event)[:4] == ["texts/ham", "texts/spam", "texts/news", "words/O"]
+    assert mixture.tasks["texts"].class_weights is None  # afterwards
+
+
+def test_adapters_are_in_the_checkpoint(tmp_path: Path) -> None:
+    adapters = LowRankAdapters(peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    mixture = tiny_mixture()
+    trainer = tiny_trainer(tmp_path, callbacks=[StepSeed(0), adapters])
+    trainer.fit(mixture, datamodule=TinyMixture())
+    trainer.save_checkpoint(tmp_path / "lora.ckpt")
+    other = tiny_mixture()
+    tiny_trainer(tmp_path).validate(
+        other, TinyMixture(), ckpt_path=tmp_path / "lora.ckpt", weights_only=True, verbose=False
+    )
+    assert_equal(dict(other.state_dict()), dict(mixture.state_dict()))
+    assert any("lora_B" in name for name in other.state_dict())
 
 
 def test_a_batch_of_no_task_is_refused() -> None:

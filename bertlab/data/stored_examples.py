@@ -1,0 +1,152 @@
+"""StoredExamples: the training and validation examples of a token store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bertlab.corpus.held_out import hold_out
+from bertlab.corpus.masking import MODES, NO_LIMIT, TOKEN, MaskRules
+from bertlab.corpus.packed_examples import special_tokens
+from bertlab.corpus.pairs import TASKS, PairRules
+from bertlab.corpus.token_store import TokenStore
+from bertlab.corpus.word_starts import count_words, word_starts
+from bertlab.data.masked_batches import MaskedBatches
+from bertlab.data.tokenised import load_tokenizer
+from bertlab.data.training_examples import TrainingExamples
+from bertlab.data.validation_examples import ValidationExamples
+
+EVALUATION_RATE = 0.15  # of masks in validation, whatever training's is: losses of all runs compare
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """What examples are made by: the arguments of `PretrainingData` of these names.
+
+    Attributes:
+        lengths: tokens of a sequence at most, special ones included, in each stream of training examples.
+    """
+
+    sentence_task: str
+    lengths: Sequence[int]
+    masking: str
+    mask_rate: float
+    mask_share: float
+    random_share: float
+    max_predictions: int | None
+    short_fraction: float
+    validation_fraction: float
+    validation_length: int
+    max_validation_examples: int | None
+    split_seed: int
+    seed: int
+
+
+class StoredExamples:
+    """Opens a token store on first use, holds documents out, and makes examples of the others and of these.
+
+    Args:
+        folder: of the store.
+        options: of the examples.
+    """
+
+    def __init__(self, folder: str, options: ExampleOptions) -> None:
+        self.folder, self.options = folder, options
+
+    @cached_property
+    def store(self) -> TokenStore:
+        """The token store, opened on first use.
+
+        Raises:
+            ValueError: there is none, or it is damaged, or of a newer format.
+        """
+        try:
+            return TokenStore.open(self.folder)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"data.init_args.store: {error}") from error
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The fast tokenizer of transformers that made the store."""
+        return load_tokenizer(str(self.store.tokenizer_folder))
+
+    @cached_property
+    def documents(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The documents of `train` and of `validation`.
+
+        Raises:
+            ValueError: there are too few for the sentence task.
+        """
+        count = len(self.store.document_starts) - 1
+        least = 2 if self.options.sentence_task == "next_sentence" else 1
+        train, held = hold_out(count, self.options.validation_fraction, self.options.split_seed, least)
+        return {"train": train, "validation": held}
+
+    def tokens_and_words(self, split: Literal["train", "validation"]) -> tuple[int, int | None]:
+        """Tokens and words of a split's text, special tokens left out; words None where pieces do not tell them.
+
+        A loss a token becomes one a word, comparable across vocabularies, by the factor tokens / words.
+        """
+        starts = self._word_starts
+        return count_words(
+            self.store.tokens,
+            self.store.sentence_starts,
+            self.store.document_starts,
+            self.documents[split],
+            starts,
+        )
+
+    @cached_property
+    def training(self) -> TrainingExamples:
+        """What training draws from: one stream of examples for each run of phases with one length."""
+        rules = [self._pair_rules(length) for length in self.options.lengths]
+        limit = self.options.max_predictions or NO_LIMIT
+        shares = (self.options.mask_share, self.options.random_share)
+        batches = self._batches(MODES[self.options.masking], self.options.mask_rate, limit, *shares)
+        return TrainingExamples(batches, self.documents["train"], rules, self.options.seed)
+
+    @cached_property
+    def validation(self) -> ValidationExamples:
+        """One pass over the held-out documents, tokens masked one by one, at a rate of 0.15, 80/10/10."""
+        batches = self._batches(TOKEN, EVALUATION_RATE, NO_LIMIT, 0.8, 0.1)
+        rules = self._pair_rules(self.options.validation_length)
+        held = self.documents["validation"]
+        return ValidationExamples(
+            batches, held, rules, self.options.split_seed, self.options.max_validation_examples
+        )
+
+    @cached_property
+    def _word_starts(self) -> npt.NDArray[np.bool_] | None:
+        try:
+            return word_starts(self.tokenizer, self.store.vocabulary_size)
+        except ValueError:
+            if self.options.masking != "token":
+                raise
+            return None
+
+    def _batches(
+        self, mode: int, rate: float, limit: int, mask_share: float, random_share: float
+    ) -> MaskedBatches:
+        ids = {name: getattr(self.tokenizer, f"{name}_token_id") for name in ("cls", "sep", "mask")}
+        missing = [name for name, number in ids.items() if number is None]
+        if missing:
+            raise ValueError(
+                f"data.init_args.store: the tokenizer in {self.folder} has no {' and no '.join(missing)} token"
+            )
+        starts = self._word_starts if mode != TOKEN else None
+        rules = MaskRules(
+            mode, rate, limit, mask_share, random_share, ids["mask"], self.store.vocabulary_size
+        )
+        starts = np.zeros(0, dtype=np.bool_) if starts is None else starts
+        return MaskedBatches(
+            self.store, ids["cls"], ids["sep"], TASKS[self.options.sentence_task], rules, starts
+        )
+
+    def _pair_rules(self, length: int) -> PairRules:
+        task = TASKS[self.options.sentence_task]
+        return PairRules(task, length - special_tokens(task), self.options.short_fraction)
