@@ -11,9 +11,9 @@ from peft.tuners.adalora.layer import RankAllocator
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.low_rank_adapters import LowRankAdapters
 from bertlab.callbacks.strategy import Run
-from bertlab.callbacks.horizon import Horizon
 from bertlab.losses.orthogonality import orthogonality_gradient
 
 #: The name under which peft puts an adapter in.

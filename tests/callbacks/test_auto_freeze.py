@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 from bertlab.callbacks.auto_freeze import AutoFreeze
 from bertlab.callbacks.bit_fit import BitFit
 from bertlab.callbacks.gradients_settle import GradientsSettle, settled_layers
-from bertlab.callbacks.layer_drop import LayerDrop
 from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.layer_drop import LayerDrop
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import SaveAfter
 from tests.callbacks.real import fit_bert

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.neftune_noise import NeftuneNoise, with_noise
 from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.neftune_noise import NeftuneNoise, with_noise
 from bertlab.encoders.from_config import EncoderFromConfig
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import fit

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
-from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from tests.bits import assert_equal
 from tests.callbacks.tiny import TinyTask, fit
 
