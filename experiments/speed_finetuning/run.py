@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,31 @@ def main() -> None:
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """Every run of the three parts; systems in turn, over the seeds."""
+    """Every run of the three parts, systems in turn, seed after seed: stopped after one, the study is of fewer."""
     counts = (study["train_rows"], study["validation_rows"])
     texts = write_splits(WORK / "texts", *counts, study["test_rows"])
     many = write_splits(WORK / "many", *counts, study["prediction"]["rows"])
     bench = Bench(study["config"], texts, WORK, study["warm_up_epochs"])
-    training, overhead = study["training"], study["overhead"]
+    parts = (
+        trainings(bench, study),
+        predictions(Bench(study["config"], many, WORK, 0), bench, study),
+        overheads(bench, study),
+    )
+    yield from sorted(chain.from_iterable(parts), key=lambda run: study["seeds"].index(run[0]["seed"]))
+
+
+def trainings(bench: Bench, study: dict[str, Any]) -> Iterator[Run]:
+    """All systems train on the same rows."""
+    training = study["training"]
     for seed in study["seeds"]:
         for system, settings in training["systems"].items():
             run = partial(fit, bench, system, settings, seed, training["epochs"])
             yield {"part": "training", "seed": seed, "system": system}, run
-    yield from predictions(Bench(study["config"], many, WORK, 0), bench, study)
-    measured = cache(partial(measure_overhead, bench, overhead))  # of a seed: all systems at the same time
+
+
+def overheads(bench: Bench, study: dict[str, Any]) -> Iterator[Run]:
+    """Hand-written loop, whole fit and fit of the head, which are measured at the same time."""
+    measured = cache(partial(measure_overhead, bench, study["overhead"]))
     for seed in study["seeds"]:
         for system in SYSTEMS:
             run = partial(lambda seed, system: measured(seed)[system], seed, system)
