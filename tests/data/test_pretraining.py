@@ -207,7 +207,7 @@ def test_lengths_beyond_the_positions_of_the_encoder(store: str) -> None:
 
     class Trainer:
         lightning_module = Task()
-        overfit_batches, callbacks = 0, ()
+        overfit_batches, callbacks, accumulate_grad_batches = 0, (), 1
 
     data = PretrainingData(store, phases=[Phase(32, 0.5), Phase(64, 0.5)])
     data.trainer = Trainer()  # type: ignore[assignment]
