@@ -28,9 +28,8 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """The environment as it was: `seed_everything` and W&B leave variables in it that later tests would heed."""
-    os.environ.pop(
-        "WANDB_SERVICE", None
-    )  # of a module's fixture: a test that ends the service would get it back
+    # Of a module's fixture: a test that ends this service would get its address back.
+    os.environ.pop("WANDB_SERVICE", None)
     before = dict(os.environ)
     yield
     os.environ.clear()
