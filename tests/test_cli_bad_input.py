@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 import yaml
 
 from bertlab.cli import main
+from tests.doubles.evil import Evil
 from tests.system.tiny_project import write_project, write_texts
 from tests.tokenizers import write_tokenizer
 
@@ -181,16 +181,9 @@ def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run/0/checkpoints/best.ckpt"
 
 
-class Evil:
-    """Writes a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.system, ("touch executed",))
-
-
 def with_evil(content: bytes) -> bytes:
     found = torch.load(io.BytesIO(content), weights_only=True)
-    return saved(found | {"evil": Evil()})
+    return saved(found | {"evil": Evil(Path("executed"))})
 
 
 def of_words(content: bytes) -> bytes:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from bertlab.callbacks.blocks import Blocks, each_once
 from bertlab.callbacks.classes import Classes, classes_of, flat_counts, flat_names
 from bertlab.callbacks.horizon import Horizon
-from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE, RESOURCES
 from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.training_pass import LossWrapper
 from bertlab.callbacks.wishes import Curve, Wishes
@@ -19,8 +18,6 @@ from bertlab.interfaces import Block, Course
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
-
-__all__ = ["BESIDE_PRIVACY", "EXCLUSIVE", "RESOURCES", "Run"]
 
 
 class Run:

@@ -41,9 +41,8 @@ def micro_batches_of_a_rank(batch: TextBatch | MultiTaskBatch, trainer: Trainer)
     """How many micro-batches of an optimizer step each rank has.
 
     Raises:
-        ValueError: the data splits a step into another number of micro-batches than training does, so that
-        the
-            gradient would be that of no objective.
+        ValueError: the data splits a step into another number of micro-batches than training does, so that the gradient
+            would be that of no objective.
     """
     accumulated, ranks = trainer.accumulate_grad_batches, trainer.world_size
     if batch.micro_batches != accumulated * ranks:

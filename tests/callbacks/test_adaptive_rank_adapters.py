@@ -9,19 +9,14 @@ from typing import Any
 import peft
 import pytest
 import torch
-import yaml
 from lightning.pytorch import Callback, Trainer
-from transformers import BertForSequenceClassification
 
 from bertlab.callbacks.adaptive_rank_adapters import AdaptiveRankAdapters
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.unfreezing_plans import Stage
-from bertlab.cli import main
+from tests.callbacks.exported import check_exported
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import Timeline
-from tests.callbacks.tiny_bert import bert_data, bert_task
-from tests.encoders.tiny import padded_inputs
-from tests.system.tiny_project import write_project
 
 ADAPTERS = 2 * 6 + 1
 
@@ -103,28 +98,7 @@ def test_frozen_adapters_keep_their_ranks_until_all_are_trained(tmp_path: Path) 
 
 def test_exported_and_merged_it_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "cache"))
-    file = write_project(tmp_path, max_epochs=1, callbacks=[])
-    config = yaml.safe_load(file.read_text())
-    fragment = yaml.safe_load(Path("configs/callbacks/adaptive_rank_adapters.yaml").read_text())
-    config["trainer"]["callbacks"] = [fragment]
-    config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = 0.02
-    config["run"] = {"root": str(tmp_path / "runs"), "name": "ranks", "test_after_fit": False}
-    file.write_text(yaml.safe_dump(config))
-    main(["fit", "--config", str(file)])
-    main(["export", "--config", str(file), "--ckpt_path", "last", "--output", str(tmp_path / "out")])
-    model, info = BertForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not info["missing_keys"]
-    assert not info["unexpected_keys"]
-    checkpoint = torch.load(tmp_path / "runs/ranks/0/checkpoints/last.ckpt", weights_only=True)
-    task = bert_task(tmp_path)
-    task.on_load_checkpoint(checkpoint)
-    task.load_state_dict(checkpoint["state_dict"])
-    rows = bert_data(tmp_path).dataset("train").batch([0, 1, 2, 3, 4])
-    inputs, _ = padded_inputs(rows, 0, types=True)
-    with torch.no_grad():
-        torch.testing.assert_close(model.eval()(**inputs).logits, task.eval()(rows), rtol=1e-4, atol=1e-5)
-        start = bert_task(tmp_path).encoder.eval()(rows).first
-        assert not torch.allclose(start, task.encoder(rows).first, atol=1e-3)
+    check_exported(tmp_path, "adaptive_rank_adapters", rate=0.02)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-import yaml
 from lightning.pytorch import Callback, Trainer
-from transformers import BertForSequenceClassification
 
 from bertlab.callbacks.frozen_trunk_cache import FrozenTrunkCache
 from bertlab.callbacks.low_rank_adapters import LowRankAdapters
@@ -19,14 +17,12 @@ from bertlab.callbacks.reinit_top_layers import ReinitTopLayers
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.unfreezing_plans import Stage
-from bertlab.cli import main
 from tests.bits import assert_equal
+from tests.callbacks.exported import check_exported
 from tests.callbacks.real import Gradients
 from tests.callbacks.real import fit_bert as fit_tiny
 from tests.callbacks.tiny import Timeline
 from tests.callbacks.tiny_bert import SaveEachStep, bert_data, bert_task, fit_bert, write_bert
-from tests.encoders.tiny import padded_inputs
-from tests.system.tiny_project import write_project
 from tests.tasks.tiny import TinyData, tiny_task, tiny_trainer
 
 LAYER = re.compile(r"\.layer\.(\d)\.")
@@ -166,31 +162,7 @@ def test_layers_that_are_drawn_anew_have_adapters_that_change_nothing(tmp_path: 
 
 
 def test_exported_and_merged_it_says_the_same(tmp_path: Path) -> None:
-    """By the command: fit with the fragment, export, and transformers alone says what bertlab says."""
-    file = write_project(tmp_path, max_epochs=1, callbacks=[])
-    config = yaml.safe_load(file.read_text())
-    config["trainer"]["callbacks"] = [
-        yaml.safe_load(Path("configs/callbacks/low_rank_adapters.yaml").read_text())
-    ]
-    config["run"] = {"root": str(tmp_path / "runs"), "name": "lora", "test_after_fit": False}
-    file.write_text(yaml.safe_dump(config))
-    main(["fit", "--config", str(file)])
-    main(["export", "--config", str(file), "--ckpt_path", "last", "--output", str(tmp_path / "out")])
-
-    model, info = BertForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not info["missing_keys"]
-    assert not info["unexpected_keys"]
-    checkpoint = torch.load(tmp_path / "runs/lora/0/checkpoints/last.ckpt", weights_only=True)
-    task = bert_task(tmp_path)
-    task.on_load_checkpoint(checkpoint)
-    task.load_state_dict(checkpoint["state_dict"])
-    task.eval()
-    rows = bert_data(tmp_path).dataset("train").batch([0, 1, 2, 3, 4])
-    inputs, _ = padded_inputs(rows, 0, types=True)
-    with torch.no_grad():
-        torch.testing.assert_close(model.eval()(**inputs).logits, task(rows), rtol=1e-4, atol=1e-5)
-        start = bert_task(tmp_path).encoder.eval()(rows).first
-        assert not torch.allclose(start, task.encoder(rows).first, atol=1e-3)
+    check_exported(tmp_path, "low_rank_adapters")
 
 
 def test_a_stage_without_adapters_is_refused_before_training(tmp_path: Path) -> None:

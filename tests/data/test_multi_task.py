@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch import nn
 
 from bertlab.data.multi_task import MultiTaskData
@@ -19,6 +19,7 @@ from bertlab.data.text_data import TextData
 from bertlab.data.token_classification import TokenClassificationData
 from bertlab.interfaces import MultiTaskBatch, TextBatch, WordBatch
 from tests.doubles.stop_after import StopAfter, every_step
+from tests.tasks.tiny import tiny_trainer
 
 Maker = Callable[[str], TextData]
 
@@ -66,16 +67,8 @@ def data(tokenizer: str, makers: dict[str, Maker], **options: Any) -> MultiTaskD
 
 
 def run(folder: Path, made: MultiTaskData, resume: str | None = None, **settings: Any) -> Model:
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing="callbacks" in settings,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        **{"max_epochs": 3, **settings},
+    trainer = tiny_trainer(
+        folder, **{"max_epochs": 3, "enable_checkpointing": "callbacks" in settings, **settings}
     )
     model = Model()
     try:

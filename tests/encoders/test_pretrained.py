@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BartCon
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.interfaces import TextBatch
 from bertlab.sources.models import model_folder
+from tests.doubles.evil import Evil
 from tests.encoders.tiny import CONFIGS, batch, padded_inputs, transformer
 
 
@@ -115,16 +114,6 @@ def test_pickled_weights_are_not_read(folder: Path):
     path.unlink()
     with pytest.raises(ValueError, match=r"(?s)encoder.source: cannot load .*safetensors"):
         PretrainedEncoder(str(folder))
-
-
-class Evil:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.system, (f"touch {self.target}",))
 
 
 def test_a_malicious_pickle_is_not_executed(folder: Path, tmp_path: Path):

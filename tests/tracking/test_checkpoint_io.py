@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from bertlab.tracking.checkpoint_io import AtomicCheckpointIO
+from tests.doubles.evil import Evil
 
 CHECKPOINT = {"state_dict": {"w": torch.arange(6.0)}, "epoch": 3}
 
@@ -28,16 +27,6 @@ def test_round_trip_leaves_one_file(path: Path) -> None:
     found = AtomicCheckpointIO().load_checkpoint(path)
     assert torch.equal(found["state_dict"]["w"], CHECKPOINT["state_dict"]["w"])
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
-
-
-class Evil:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return (os.system, (f"touch {self.target}",))
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback
 
-from bertlab.callbacks.run import BESIDE_PRIVACY, EXCLUSIVE
+from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE
 from bertlab.callbacks.strategy import Strategy
 from bertlab.tracking.checkpoints import settle_counters
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, TinyTasks, fit
