@@ -25,9 +25,8 @@ from bertlab.encoders.padding_free import (
 from bertlab.encoders.two_parts import can_be_divided, packed_layers, run_lower, run_upper
 from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
 
-# Share of padding that attention takes on to have fewer runs. An accelerator wants few, large products.
-MAX_WASTE_CPU = 0.25
-MAX_WASTE_ELSEWHERE = 0.75
+# Share of padding that attention takes on, on an accelerator, to have few, large products.
+MAX_WASTE = 0.75
 
 # In bfloat16 oneDNN makes a program for each shape of a product, which can take as long as the product: the rows of a
 # batch are made up to a multiple of this number, so that shapes come again.
@@ -223,7 +222,7 @@ class Encoder(nn.Module):
         self, batch: TextBatch, first_only: bool = False, positions: Tensor | None = None
     ) -> Packing:
         device = batch.input_ids.device
-        max_waste = MAX_WASTE_CPU if device.type == "cpu" else MAX_WASTE_ELSEWHERE
+        max_waste = None if device.type == "cpu" else MAX_WASTE
         return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
 
     def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:

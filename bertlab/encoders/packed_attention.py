@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bertlab.encoders.dropout import apply_mask, draw_mask, dropout, kept_share
-from bertlab.encoders.packing import Packing, Run
+from bertlab.encoders.packing import Group, Packing
 
 # Up to this length plain products cost less on a CPU than scaled_dot_product_attention, whose kernels are made for
 # long sequences; with dropout it takes a path that is always slower.
@@ -27,7 +26,7 @@ def packed_attention(
     """Scaled dot-product attention within each sequence.
 
     Args:
-        qkv: (N, 3, H, E): query, key and value of H heads of size E, with the filler of the packing if it has any.
+        qkv: (N, 3, H, E): query, key and value of H heads of size E, and of filler behind them.
         packing: of the batch.
         scaling: factor of the scores.
         p: dropout of the attention probabilities, in [0, 1).
@@ -41,20 +40,19 @@ def packed_attention(
         plain = PLAIN_LONGEST_TRAINED if qkv.requires_grad else PLAIN_LONGEST
         plain = packing.longest if p > 0 else plain
     if packing.longest <= plain:
-        return _PlainAttention.apply(qkv, packing.runs, scaling, p, window)
+        return _PlainAttention.apply(qkv, packing, scaling, p, window)
+    tokens = qkv[: len(packing.rows)]
+    laid_out = tokens if packing.take is None else tokens.index_select(0, packing.take)
     outputs: list[Tensor] = []
-    *of_runs, filler = qkv.split([*(run.tokens for run in packing.runs), packing.filler])
-    for run, tokens in zip(packing.runs, of_runs, strict=True):
-        if run.longest <= plain:
-            outputs.append(_PlainAttention.apply(tokens, (replace(run, first=0),), scaling, p, window))
-            continue
-        query, key, value = _padded(tokens, run)
-        bias = _bias(run, window, query.dtype, query.device)
+    for group in packing.groups:
+        query, key, value = _by_head(laid_out[group.places], group)
+        bias = packing.bias(group, window, query.dtype)
         context = functional.scaled_dot_product_attention(query, key, value, bias, p, scale=scaling)
-        outputs.append(_unpadded(context, run))
-    if packing.filler:
-        outputs.append(torch.zeros_like(filler[:, 0]))
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        outputs.append(context.transpose(1, 2).flatten(0, 1))
+    output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    output = output if packing.keep is None else output.index_select(0, packing.keep)
+    filler = len(qkv) - len(tokens)
+    return functional.pad(output, (0, 0, 0, 0, 0, filler)) if filler else output
 
 
 def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: float, p: float) -> Tensor:
@@ -83,69 +81,72 @@ def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: 
 
 
 class _PlainAttention(torch.autograd.Function):
-    """Attention by plain products, run after run, with its backward written out.
+    """Attention by plain products, group after group, with its backward written out.
 
-    In one node of the graph for all runs, since the tensors are small and the bookkeeping of autograd would
-    cost as much as the arithmetic. The softmax is in float32.
+    In one node of the graph for all groups, since the tensors are small and the bookkeeping of autograd would
+    cost as much as the arithmetic. The softmax computes in float32.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, runs: tuple[Run, ...], scaling: float, p: float, window: int | None
+        ctx: Any, qkv: Tensor, packing: Packing, scaling: float, p: float, window: int | None
     ) -> Tensor:
         heads = qkv.shape[2]
-        output = qkv.new_empty(qkv.shape[0], heads, qkv.shape[3])
-        output[_filler(runs)] = 0
-        masks, scale = _masks(runs, heads, p, qkv.dtype), 1 / kept_share(p)
+        laid_out = _laid_out(qkv, packing)
+        masks, scale = _masks(packing.groups, heads, p, qkv.dtype), 1 / kept_share(p)
+        outputs: list[Tensor] = []
         saved: list[Tensor | None] = []
-        for run, mask in zip(runs, masks, strict=True):
-            query, key, value = (part.flatten(0, 1) for part in _padded(qkv[_tokens(run)], run))
-            probabilities = _probabilities(query, key, run, scaling, window)
+        for group, mask in zip(packing.groups, masks, strict=True):
+            query, key, value = _by_head(laid_out[group.places], group).flatten(1, 2)
+            bias = packing.bias(group, window, qkv.dtype)
+            probabilities = _probabilities(query, key, bias, scaling)
             context = _product(_dropped(probabilities, mask), value, scale)
-            output[_tokens(run)] = _unpadded(context.unflatten(0, (run.sequences, heads)), run)
-            saved += [query, key, value, probabilities, mask, context]
+            outputs.append(context.unflatten(0, (group.bins, heads)).transpose(1, 2).flatten(0, 1))
+            saved += [query, key, value, probabilities, mask]
         ctx.save_for_backward(*saved)
-        ctx.runs, ctx.scaling, ctx.scale, ctx.shape = runs, scaling, scale, qkv.shape
-        return output
+        ctx.packing, ctx.scaling, ctx.scale = packing, scaling, scale
+        return _taken_back(outputs, packing, len(qkv))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grads
-        result = grad.new_empty(ctx.shape)
-        result[_filler(ctx.runs)] = 0
-        saved = ctx.saved_tensors
-        for number, run in enumerate(ctx.runs):
-            of_run = saved[6 * number : 6 * number + 6]
-            padded = _padded_gradient(grad[_tokens(run)], run)
-            parts = _run_backward(padded, of_run, ctx.scaling, ctx.scale)
-            stacked = torch.stack(parts).unflatten(1, (run.sequences, grad.shape[1]))
-            tokens = stacked.permute(1, 3, 0, 2, 4).flatten(0, 1)
-            result[_tokens(run)] = tokens if run.keep is None else tokens.index_select(0, run.keep)
-        return result, None, None, None, None
+        packing: Packing = ctx.packing
+        heads, saved = grad.shape[1], ctx.saved_tensors
+        laid_out = _laid_out(grad, packing)
+        outputs: list[Tensor] = []
+        for number, group in enumerate(packing.groups):
+            of_group = laid_out[group.places].unflatten(0, (group.bins, group.width))
+            of_group = of_group.transpose(1, 2).flatten(0, 1)
+            parts = _group_backward(of_group, saved[5 * number : 5 * number + 5], ctx.scaling, ctx.scale)
+            parts = parts.unflatten(1, (group.bins, heads)).permute(1, 3, 0, 2, 4)
+            outputs.append(parts.flatten(0, 1))
+        return _taken_back(outputs, packing, len(grad)), None, None, None, None
 
 
-def _run_backward(
-    grad: Tensor, saved: Sequence[Any], scaling: float, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value (s·H, T, E) of a run from that of its output."""
-    query, key, value, probabilities, mask, context = saved
-    of_value = _product(_dropped(probabilities, mask).transpose(1, 2), grad, scale)
+def _group_backward(grad: Tensor, saved: Sequence[Any], scaling: float, scale: float) -> Tensor:
+    """Gradients (3, bins·H, T, E) of query, key and value of a group from that of its output."""
+    query, key, value, probabilities, mask = saved
+    result = grad.new_empty(3, *grad.shape)
+    _product(_dropped(probabilities, mask).transpose(1, 2), grad, scale, out=result[2])
     of_dropped = _dropped(_product(grad, value.transpose(1, 2), scale), mask)
-    # sum_j P_ij dP_ij = dO_i · O_i, also with dropout (Dao et al. 2022, arXiv:2205.14135, appendix B.4).
-    precise = torch.promote_types(grad.dtype, torch.float32)
-    sums = (grad.to(precise) * context.to(precise)).sum(2, keepdim=True)
-    of_scores = torch.sub(of_dropped, sums).mul_(probabilities).to(query.dtype)
-    of_query = _product(of_scores, key, scaling)
-    of_key = _product(of_scores.transpose(1, 2), query, scaling)
-    return of_query, of_key, of_value
+    of_scores = _softmax_backward(of_dropped, probabilities)
+    _product(of_scores, key, scaling, out=result[0])
+    _product(of_scores.transpose(1, 2), query, scaling, out=result[1])
+    return result
 
 
-def _masks(runs: Sequence[Run], heads: int, p: float, dtype: torch.dtype) -> list[Tensor | None]:
-    """Masks of the probabilities of each run, (s·H, T, T), drawn at once; None without dropout."""
+def _softmax_backward(grad: Tensor, probabilities: Tensor) -> Tensor:
+    """Gradient of the scores from that of their softmax, in one pass."""
+    # What autograd itself calls; torch has no public name for it.
+    return torch.ops.aten._softmax_backward_data(grad, probabilities, 2, grad.dtype)
+
+
+def _masks(groups: Sequence[Group], heads: int, p: float, dtype: torch.dtype) -> list[Tensor | None]:
+    """Masks of the probabilities of each group, (bins·H, T, T), drawn at once; None without dropout."""
     if p == 0:
-        return [None] * len(runs)
-    shapes = [(run.sequences * heads, run.longest, run.longest) for run in runs]
+        return [None] * len(groups)
+    shapes = [(group.bins * heads, group.width, group.width) for group in groups]
     sizes = [math.prod(shape) for shape in shapes]
     flat = draw_mask((sum(sizes),), p, dtype).split(sizes)
     return [mask.view(shape) for mask, shape in zip(flat, shapes, strict=True)]
@@ -155,63 +156,41 @@ def _dropped(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else apply_mask(values, mask)
 
 
-def _probabilities(query: Tensor, key: Tensor, run: Run, scaling: float, window: int | None) -> Tensor:
-    """(s·H, T, T) attention probabilities; rows of padding hold numbers that nothing reads."""
+def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None, scaling: float) -> Tensor:
+    """(bins·H, T, T) attention probabilities; rows of padding hold numbers that no token reads."""
     scores = _product(query, key.transpose(1, 2), scaling)
-    precise = torch.promote_types(query.dtype, torch.float32)
-    bias = _bias(run, window, precise, query.device)
-    if bias is None:
-        shares = scores.softmax(2, dtype=precise)
-    else:
-        shares = (scores.unflatten(0, (run.sequences, -1)) + bias).softmax(3).flatten(0, 1)
-    return shares.to(query.dtype)
+    if bias is not None:
+        scores.unflatten(0, (len(bias), -1)).add_(bias)
+    return scores.softmax(2, dtype=scores.dtype)  # bfloat16 is rounded after it, not within
 
 
-def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
+def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """Products of batches of matrices, times a factor that costs nothing."""
-    nothing = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
-    return torch.baddbmm(nothing, left, right, beta=0, alpha=factor)
+    if out is None:
+        out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return torch.baddbmm(out, left, right, beta=0, alpha=factor, out=out)
 
 
-def _tokens(run: Run) -> slice:
-    return slice(run.first, run.first + run.tokens)
+def _laid_out(tokens: Tensor, packing: Packing) -> Tensor:
+    """(N, …) of tokens, and filler behind them, to (P, …) of the places of all groups."""
+    return tokens[: len(packing.rows)] if packing.take is None else tokens.index_select(0, packing.take)
 
 
-def _filler(runs: Sequence[Run]) -> slice:
-    """The rows behind those of all runs."""
-    return slice(runs[-1].first + runs[-1].tokens, None)
+def _taken_back(of_groups: Sequence[Tensor], packing: Packing, count: int) -> Tensor:
+    """(places, …) of each group to (count, …): the tokens, and zeros behind them."""
+    places = of_groups[0] if len(of_groups) == 1 else torch.cat(list(of_groups))
+    real = len(packing.rows)
+    if packing.keep is None and count == real:
+        return places
+    tokens = places.new_empty(count, *places.shape[1:])
+    if packing.keep is None:
+        tokens[:real] = places
+    else:
+        torch.index_select(places, 0, packing.keep, out=tokens[:real])
+    tokens[real:] = 0
+    return tokens
 
 
-def _padded(tokens: Tensor, run: Run) -> Tensor:
-    """(n, K, H, E) of a run to (K, s, H, T, E)."""
-    if run.take is not None:
-        tokens = tokens.index_select(0, run.take)
-    return tokens.unflatten(0, (run.sequences, run.longest)).permute(2, 0, 3, 1, 4).contiguous()
-
-
-def _padded_gradient(grad: Tensor, run: Run) -> Tensor:
-    """(n, H, E) of a run to (s·H, T, E), zero where there is padding."""
-    if run.keep is not None:
-        places = grad.new_zeros(run.sequences * run.longest, *grad.shape[1:])
-        grad = places.index_copy_(0, run.keep, grad)
-    return grad.unflatten(0, (run.sequences, run.longest)).transpose(1, 2).flatten(0, 1)
-
-
-def _unpadded(context: Tensor, run: Run) -> Tensor:
-    """(s, H, T, E) of a run to (n, H, E)."""
-    tokens = context.transpose(1, 2).flatten(0, 1)
-    return tokens if run.keep is None else tokens.index_select(0, run.keep)
-
-
-def _bias(run: Run, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """What is added to the scores: -inf where a token must not look; (s, 1, 1, T), with a window (., 1, T, T)."""
-    hidden = None if run.padding is None else run.padding[:, None, None, :]
-    if window is not None and run.longest > window:
-        places = torch.arange(run.longest, device=device)
-        far = ((places - places[:, None]).abs() >= window)[None, None]
-        hidden = far if hidden is None else hidden | far
-        # A row of padding might see nothing: it sees itself, so that its softmax, which nothing reads, is finite.
-        hidden = hidden & (places != places[:, None])
-    if hidden is None:
-        return None
-    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+def _by_head(places: Tensor, group: Group) -> Tensor:
+    """(P, K, H, E) of a group to (K, bins, H, T, E)."""
+    return places.unflatten(0, (group.bins, group.width)).permute(2, 0, 3, 1, 4).contiguous()

@@ -1,83 +1,39 @@
-"""How the sequences of a packed batch are laid out, and in which runs attention works on them."""
+"""How the sequences of a packed batch are laid out for attention: in groups of bins of equal width."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-
-class Span(NamedTuple):
-    """Neighbouring sequences that attention treats together, padded to the longest of them.
-
-    Attributes:
-        start: number of the first sequence.
-        stop: number after the last sequence.
-        longest: tokens of the longest sequence.
-    """
-
-    start: int
-    stop: int
-    longest: int
-
-
-def runs_of_like_length(lengths: Sequence[int], max_waste: float) -> list[Span]:
-    """Divide sequences into runs of neighbours that are padded together.
-
-    A run grows as long as at most the share `max_waste` of its padded tokens would be padding. Greedy, in one
-    pass; lengths in descending order give the fewest runs.
-
-    Args:
-        lengths: tokens of each sequence, at least 1 each.
-        max_waste: in [0, 1); 0 makes a run of each stretch of equal length.
-
-    Returns:
-        The runs in order; together they hold every sequence once.
-
-    >>> runs_of_like_length([9, 8, 8, 3, 3], max_waste=0.1)
-    [Span(start=0, stop=3, longest=9), Span(start=3, stop=5, longest=3)]
-    """
-    if not 0 <= max_waste < 1:
-        raise ValueError(f"max_waste takes a share in [0, 1), got {max_waste}")
-    runs: list[Span] = []
-    start = tokens = longest = 0
-    for number, length in enumerate(lengths):
-        grown = max(longest, length)
-        padded = grown * (number + 1 - start)
-        if number > start and padded - (tokens + length) > max_waste * padded:
-            runs.append(Span(start, number, longest))
-            start, tokens, grown = number, 0, length
-        tokens, longest = tokens + length, grown
-    if lengths:
-        runs.append(Span(start, len(lengths), longest))
-    return runs
+from bertlab.encoders.bins import Bins, shared_bins, single_bins
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of sequences with what its padding needs.
+class Group:
+    """Bins of equal width, which attention works on in the same products.
 
     Attributes:
-        first: number of its first token in the packed batch.
-        tokens: how many tokens it has.
-        sequences: how many sequences it has.
-        longest: tokens of the longest sequence.
-        take: (sequences × longest,) which of the run's tokens stands in each padded place; a place of padding
-            takes the first token of its sequence. None where nothing is padded.
-        keep: (tokens,) the padded place of each token. None where nothing is padded.
-        padding: (sequences, longest) True where there is padding. None where nothing is padded.
+        start: number of its first place among the places of all groups.
+        bins: how many there are.
+        width: places of each bin.
+        owner: (bins, width) number of the sequence whose token stands in each place, -1 where there is none. None where
+            every bin is one sequence without padding.
     """
 
-    first: int
-    tokens: int
-    sequences: int
-    longest: int
-    take: Tensor | None
-    keep: Tensor | None
-    padding: Tensor | None
+    start: int
+    bins: int
+    width: int
+    owner: Tensor | None
+
+    @property
+    def places(self) -> slice:
+        """Its places among those of all groups."""
+        return slice(self.start, self.start + self.bins * self.width)
 
 
 @dataclass(frozen=True)
@@ -88,7 +44,11 @@ class Packing:
         rows: (N,) number of the sequence that each token is in.
         positions: (N,) place of each token in its own sequence.
         starts: (S,) number of the first token of each sequence.
-        runs: the runs that attention works on.
+        longest: tokens of the longest sequence.
+        groups: of bins that attention works on; together they hold every sequence once.
+        take: (P,) which token stands in each place of the groups; a place of padding takes the first token of its bin.
+            None where the places are the tokens as they come.
+        keep: (N,) the place of each token; None as for `take`.
         first_only: nothing above the last layer's attention is needed but the first token of each sequence.
         needed: (Q,) numbers of the tokens that are needed above the last layer's attention; None: all.
         filler: rows that stand behind the tokens within the layers, of no sequence and without effect.
@@ -97,21 +57,48 @@ class Packing:
     rows: Tensor
     positions: Tensor
     starts: Tensor
-    runs: tuple[Run, ...]
+    longest: int
+    groups: tuple[Group, ...]
+    take: Tensor | None
+    keep: Tensor | None
     first_only: bool = False
     needed: Tensor | None = None
     filler: int = 0
+    _hidden: dict[object, Tensor] = field(default_factory=dict[object, Tensor], compare=False, repr=False)
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(run.longest for run in self.runs)
+    def bias(self, group: Group, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the scores of a group, (bins, 1, width, width): -inf where a token must not look.
+
+        Args:
+            group: of this packing.
+            window: a token sees those less than this many places away; None: all of its sequence.
+            dtype: of the scores.
+
+        Returns:
+            None where every token may look everywhere. A place of padding sees padding alone, and no token sees it, so
+            that what it holds reaches no token and no gradient.
+        """
+        window = None if window is None or window >= group.width else window
+        if group.owner is None and window is None:
+            return None
+        key = (group.start, window, dtype)
+        if key not in self._hidden:
+            shape, device = (group.bins, 1, group.width, group.width), self.rows.device
+            hidden = torch.zeros((), dtype=torch.bool, device=device)
+            if group.owner is not None:
+                hidden = (group.owner[:, :, None] != group.owner[:, None, :])[:, None]
+            if window is not None:
+                places = torch.arange(group.width, device=device)
+                hidden = hidden | ((places - places[:, None]).abs() >= window)
+            zeros = torch.zeros(shape, dtype=dtype, device=device)
+            self._hidden[key] = zeros.masked_fill_(hidden, float("-inf"))
+        return self._hidden[key]
 
 
 def pack(
     lengths: Tensor,
     device: torch.device,
-    max_waste: float,
+    max_waste: float | None = None,
     first_only: bool = False,
     needed: Tensor | None = None,
     multiple: int = 1,
@@ -121,36 +108,67 @@ def pack(
     Args:
         lengths: (S,) tokens of each sequence, on the CPU.
         device: of the tokens.
-        max_waste: share of padding that a run may have, in [0, 1).
+        max_waste: share of padding that a group may have, in [0, 1), with one sequence in each bin; None: sequences
+            share bins (`shared_bins`).
         first_only: see `Packing`.
         needed: (P,) numbers of tokens that are needed beside the first of each sequence; None: all.
         multiple: of which the rows of the layers, and the numbers of needed tokens, are made up to a whole number:
             by filler, and by the first token again. For processors that make a program for each shape of a product.
     """
     counts: list[int] = lengths.tolist()
-    starts = lengths.cumsum(0) - lengths
-    rows = torch.arange(len(lengths)).repeat_interleave(lengths)
-    positions = torch.arange(len(rows)) - starts[rows]
-    offsets: list[int] = starts.tolist()
-    runs = tuple(
-        _run(offsets[span.start], lengths[span.start : span.stop], span.longest, device)
-        for span in runs_of_like_length(counts, max_waste)
-    )
-    first = starts.to(device)
+    sizes = np.asarray(counts)
+    starts = sizes.cumsum() - sizes
+    rows = np.arange(len(sizes)).repeat(sizes)
+    positions = np.arange(len(rows)) - starts[rows]
+    bins = shared_bins(counts) if max_waste is None else single_bins(counts, max_waste)
+    groups, take, keep = _lay_out(bins, sizes, starts, rows, positions, device)
+    first = torch.from_numpy(starts).to(device)
     chosen = None if needed is None else torch.cat([first, needed])
     if chosen is not None:
         chosen = torch.cat([chosen, chosen.new_zeros(-len(chosen) % multiple)])
-    filler = -len(rows) % multiple
-    return Packing(rows.to(device), positions.to(device), first, runs, first_only, chosen, filler)
+    return Packing(
+        rows=torch.from_numpy(rows).to(device),
+        positions=torch.from_numpy(positions).to(device),
+        starts=first,
+        longest=max(counts, default=0),
+        groups=groups,
+        take=take,
+        keep=keep,
+        first_only=first_only,
+        needed=chosen,
+        filler=-len(rows) % multiple,
+    )
 
 
-def _run(first: int, lengths: Tensor, longest: int, device: torch.device) -> Run:
-    sequences, tokens = len(lengths), int(lengths.sum())
-    if tokens == sequences * longest:
-        return Run(first, tokens, sequences, longest, None, None, None)
-    places = torch.arange(longest)
-    padding = places >= lengths[:, None]
-    starts = (lengths.cumsum(0) - lengths)[:, None]
-    take = torch.where(padding, starts, starts + places).reshape(-1)
-    keep = (~padding).reshape(-1).nonzero().reshape(-1)
-    return Run(first, tokens, sequences, longest, take.to(device), keep.to(device), padding.to(device))
+def _lay_out(
+    all_bins: Sequence[Bins],
+    sizes: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+    device: torch.device,
+) -> tuple[tuple[Group, ...], Tensor | None, Tensor | None]:
+    """The groups, and which token stands where; see `Packing`."""
+    offsets = np.cumsum([0, *(bins.count * bins.width for bins in all_bins)])
+    place_of_first = np.empty(len(sizes), np.int64)
+    for offset, bins in zip(offsets, all_bins, strict=False):
+        place_of_first[bins.sequences] = offset + np.asarray(bins.bin) * bins.width + np.asarray(bins.at)
+    keep = place_of_first[rows] + positions
+    owner = np.full(offsets[-1], -1)
+    owner[keep] = rows
+    take = np.empty(offsets[-1], np.int64)
+    for offset, bins in zip(offsets, all_bins, strict=False):
+        first_of_bin = np.empty(bins.count, np.int64)
+        leading = np.asarray(bins.at) == 0
+        first_of_bin[np.asarray(bins.bin)[leading]] = starts[np.asarray(bins.sequences)[leading]]
+        take[offset : offset + bins.count * bins.width] = first_of_bin.repeat(bins.width)
+    take[keep] = np.arange(len(rows))
+    owners = torch.from_numpy(owner).to(device)
+    groups: list[Group] = []
+    for offset, bins in zip(offsets.tolist(), all_bins, strict=False):
+        whole = len(bins.sequences) == bins.count and bool((sizes[bins.sequences] == bins.width).all())
+        of_bins = owners[offset : offset + bins.count * bins.width].view(bins.count, bins.width)
+        groups.append(Group(offset, bins.count, bins.width, None if whole else of_bins))
+    if len(take) == len(rows) and bool((keep == np.arange(len(rows))).all()):
+        return tuple(groups), None, None
+    return tuple(groups), torch.from_numpy(take).to(device), torch.from_numpy(keep).to(device)

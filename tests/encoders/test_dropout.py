@@ -31,6 +31,23 @@ def test_elements_are_independent(lag: int):
     assert abs(correlation.item()) < 4 / COUNT**0.5
 
 
+def test_neighbours_share_the_step_between_two_values_of_a_byte_and_no_more():
+    """The variance of a block's share is that of independent elements, and by the step: (1/256)²·f(1 − f) more."""
+    p, count = 1.5 / 256, 64 * 400_000
+    shares = 1 - kept(p, count).view(-1, 64).mean(1)
+    expected = p * (1 - p) / 64 + (0.25 / 256**2) * 63 / 64
+    assert shares.var().item() == pytest.approx(expected, rel=0.02)
+    assert shares.mean().item() == pytest.approx(p, rel=0.005)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
+@pytest.mark.parametrize("p", [0.3, 0.999])
+def test_any_number_of_elements(count: int, p: float):
+    mask = draw_mask((count,), p, torch.float64)
+    assert mask.shape == (count,)
+    assert set(mask.tolist()) <= {0, -1}
+
+
 def test_masks_of_one_seed_after_another_are_independent():
     torch.manual_seed(0)
     one, other = ((draw_mask((COUNT,), 0.1, torch.float32) != 0).double() - 0.9 for _ in range(2))

@@ -14,7 +14,7 @@ LENGTHS = [7, 6, 6, 3, 1]
 HEADS, SIZE = 2, 4
 
 
-def packing(max_waste: float) -> Packing:
+def packing(max_waste: float | None) -> Packing:
     return pack(torch.tensor(LENGTHS), torch.device("cpu"), max_waste)
 
 
@@ -41,9 +41,9 @@ def reference(qkv: Tensor, scaling: float, window: int | None = None) -> Tensor:
 @pytest.mark.parametrize("plain", [0, 5, 128])
 @pytest.mark.parametrize("p", [0.0, 1e-9])
 @pytest.mark.parametrize("window", [None, 1, 3, 20])
-@pytest.mark.parametrize("max_waste", [0.0, 0.2, 0.75])
+@pytest.mark.parametrize("max_waste", [None, 0.0, 0.2, 0.75])
 def test_equals_attention_of_each_sequence_and_its_gradient(
-    monkeypatch: pytest.MonkeyPatch, max_waste: float, window: int | None, p: float, plain: int
+    monkeypatch: pytest.MonkeyPatch, max_waste: float | None, window: int | None, p: float, plain: int
 ):
     monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST", plain)
     monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST_TRAINED", plain)
@@ -58,11 +58,12 @@ def test_equals_attention_of_each_sequence_and_its_gradient(
     torch.testing.assert_close(packed_attention(qkv.detach(), packing(max_waste), 0.3, p, window), theirs)
 
 
+@pytest.mark.parametrize("max_waste", [None, 0.2])
 @pytest.mark.parametrize("window", [None, 3])
-def test_gradient_with_dropout_is_that_of_the_masked_function(window: int | None):
+def test_gradient_with_dropout_is_that_of_the_masked_function(window: int | None, max_waste: float | None):
     def attend(qkv: Tensor) -> Tensor:
         torch.manual_seed(3)  # the same mask in each call
-        return packed_attention(qkv, packing(0.2), 0.3, 0.4, window)
+        return packed_attention(qkv, packing(max_waste), 0.3, 0.4, window)
 
     assert torch.autograd.gradcheck(attend, (tokens().requires_grad_(),))
 
@@ -76,34 +77,38 @@ def test_dropout_acts_on_the_probabilities():
     torch.manual_seed(5)
     output = packed_attention(qkv, layout, 1.0, 0.5)[..., 0]
     torch.manual_seed(5)
-    sizes = [run.sequences * HEADS * run.longest**2 for run in layout.runs]
+    sizes = [group.bins * HEADS * group.width**2 for group in layout.groups]
     masks = draw_mask((sum(sizes),), 0.5, qkv.dtype).split(sizes)
-    for run, mask in zip(layout.runs, masks, strict=True):
-        kept = (mask != 0).view(run.sequences, HEADS, run.longest, run.longest).double()
+    for group, mask in zip(layout.groups, masks, strict=True):
+        kept = (mask != 0).view(group.bins, HEADS, group.width, group.width).double()
         expected = kept.mean(3).div(kept_share(0.5)).transpose(1, 2).flatten(0, 1)
-        torch.testing.assert_close(output[run.first : run.first + run.tokens], expected)
+        torch.testing.assert_close(output[group.places], expected)
 
 
-def test_bfloat16_stays_near_float64():
+@pytest.mark.parametrize("max_waste", [None, 0.2])
+def test_bfloat16_stays_near_float64(max_waste: float | None):
     exact = tokens().requires_grad_()
     rough = tokens(torch.float64).bfloat16().requires_grad_()
     reference(exact, 0.3).sum().backward()
-    output = packed_attention(rough, packing(0.2), 0.3, 1e-9)
+    output = packed_attention(rough, packing(max_waste), 0.3, 1e-9)
     output.sum().backward()
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(output.double(), reference(tokens(), 0.3), atol=0.03, rtol=0.03)
     torch.testing.assert_close(rough.grad.double(), exact.grad, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("max_waste", [None, 0.2])
 @pytest.mark.parametrize("plain", [0, 5, 128])
-def test_filler_behind_the_tokens_has_no_effect(monkeypatch: pytest.MonkeyPatch, plain: int):
+def test_filler_behind_the_tokens_has_no_effect(
+    monkeypatch: pytest.MonkeyPatch, plain: int, max_waste: float | None
+):
     monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST", plain)
     monkeypatch.setattr("bertlab.encoders.packed_attention.PLAIN_LONGEST_TRAINED", plain)
-    layout = pack(torch.tensor(LENGTHS), torch.device("cpu"), 0.2, multiple=16)
+    layout = pack(torch.tensor(LENGTHS), torch.device("cpu"), max_waste, multiple=16)
     assert layout.filler == 32 - 23
     filled = torch.cat([tokens(), torch.full((layout.filler, 3, HEADS, SIZE), torch.nan).double()])
     filled, same = filled.requires_grad_(), tokens().requires_grad_()
-    ours, theirs = packed_attention(filled, layout, 0.3), packed_attention(same, packing(0.2), 0.3)
+    ours, theirs = packed_attention(filled, layout, 0.3), packed_attention(same, packing(max_waste), 0.3)
     torch.testing.assert_close(ours, torch.cat([theirs, theirs.new_zeros(layout.filler, HEADS, SIZE)]))
     weights = torch.randn_like(ours)
     (ours * weights).sum().backward()
@@ -115,17 +120,18 @@ def test_filler_behind_the_tokens_has_no_effect(monkeypatch: pytest.MonkeyPatch,
     torch.testing.assert_close(few, theirs[layout.starts], atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("max_waste", [0.0, 0.5])
-def test_first_tokens_see_what_they_see_among_all(max_waste: float):
+@pytest.mark.parametrize("max_waste", [None, 0.0, 0.5])
+def test_first_tokens_see_what_they_see_among_all(max_waste: float | None):
     qkv = tokens()
     layout = packing(max_waste)
     few = first_token_attention(qkv[layout.starts, 0], qkv[:, 1:], layout, 0.3, 0.0)
     torch.testing.assert_close(few, reference(qkv, 0.3)[layout.starts], atol=1e-6, rtol=1e-6)
 
 
-def test_a_sequence_does_not_see_its_neighbours():
+@pytest.mark.parametrize("max_waste", [None, 0.75])
+def test_a_sequence_does_not_see_its_neighbours(max_waste: float | None):
     before, after = tokens(), tokens()
     after[: LENGTHS[0]] += 100  # only the first sequence
-    one, other = (packed_attention(qkv, packing(0.75), 0.3) for qkv in (before, after))
+    one, other = (packed_attention(qkv, packing(max_waste), 0.3) for qkv in (before, after))
     assert torch.equal(one[LENGTHS[0] :], other[LENGTHS[0] :])
     assert not torch.equal(one, other)

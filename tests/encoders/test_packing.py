@@ -1,68 +1,71 @@
-"""Runs of like length hold every sequence once and waste no more than asked."""
+"""The places of the groups hold every token once, and no token sees one of another sequence."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab.encoders.packing import pack, runs_of_like_length
+from bertlab.encoders.packing import pack
 
 some_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+CPU = torch.device("cpu")
 
 
-@given(some_lengths, st.floats(0, 0.9))
-def test_runs_hold_every_sequence_once_within_the_waste(lengths: list[int], max_waste: float):
-    runs = runs_of_like_length(lengths, max_waste)
-    assert [number for run in runs for number in range(run.start, run.stop)] == list(range(len(lengths)))
-    for run in runs:
-        held = lengths[run.start : run.stop]
-        padded = len(held) * run.longest
-        assert run.longest == max(held)
-        assert padded - sum(held) <= max_waste * padded
-
-
-@given(some_lengths)
-def test_no_waste_makes_a_run_of_each_stretch_of_equal_length(lengths: list[int]):
-    stretches = 1 + sum(a != b for a, b in pairwise(lengths))
-    assert len(runs_of_like_length(lengths, 0.0)) == stretches
-
-
-def test_more_waste_makes_fewer_runs():
-    lengths = list(range(60, 0, -1))
-    counts = [len(runs_of_like_length(lengths, waste)) for waste in (0.0, 0.1, 0.3, 0.9)]
-    assert counts == sorted(counts, reverse=True)
-    assert counts[0] == 60
-    assert counts[-1] < 4
-
-
-@pytest.mark.parametrize("waste", [-0.1, 1.0])
-def test_waste_out_of_range_is_refused(waste: float):
-    with pytest.raises(ValueError, match="max_waste takes a share"):
-        runs_of_like_length([3], waste)
-
-
-@given(some_lengths, st.floats(0, 0.9))
-def test_padding_and_taking_it_off_gives_the_tokens_back(lengths: list[int], max_waste: float):
-    packing = pack(torch.tensor(lengths), torch.device("cpu"), max_waste)
+@given(some_lengths, st.none() | st.floats(0, 0.9))
+def test_laying_out_and_taking_back_gives_the_tokens_back(lengths: list[int], max_waste: float | None):
+    packing = pack(torch.tensor(lengths), CPU, max_waste)
     tokens = torch.arange(sum(lengths))
     positions = [place for length in lengths for place in range(length)]
+    rows = [number for number, length in enumerate(lengths) for _ in range(length)]
     assert packing.positions.tolist() == positions
+    assert packing.rows.tolist() == rows
+    assert packing.longest == max(lengths)
     assert tokens[packing.starts].tolist() == [i for i, place in enumerate(positions) if place == 0]
-    first = 0
-    for run in packing.runs:
-        own = tokens[run.first : run.first + run.tokens]
-        assert run.first == first
-        first += run.tokens
-        if run.take is None:
-            assert run.sequences * run.longest == run.tokens
+    take = tokens if packing.take is None else packing.take
+    keep = tokens if packing.keep is None else packing.keep
+    assert torch.equal(take[keep], tokens)
+    for group in packing.groups:
+        own = take[group.places].view(group.bins, group.width)
+        if group.owner is None:
+            assert (packing.rows[own] == packing.rows[own[:, :1]]).all()
+            assert own.numel() == sum(lengths[row] for row in packing.rows[own[:, 0]].tolist())
             continue
-        assert run.keep is not None
-        assert run.padding is not None
-        padded = own[run.take]
-        assert torch.equal(padded[run.keep], own)
-        assert torch.equal((~run.padding).reshape(-1).nonzero().reshape(-1), run.keep)
-    assert first == sum(lengths)
+        real = group.owner >= 0
+        assert torch.equal(packing.rows[own][real], group.owner[real])
+        assert torch.equal(own[~real], own[:, :1].expand_as(own)[~real])
+        assert int(real.sum()) == sum(lengths[row] for row in group.owner[real].unique().tolist())
+
+
+@given(some_lengths, st.none() | st.floats(0, 0.9), st.none() | st.integers(1, 70))
+def test_a_token_sees_its_own_sequence_within_the_window(
+    lengths: list[int], max_waste: float | None, window: int | None
+):
+    packing = pack(torch.tensor(lengths), CPU, max_waste)
+    take = torch.arange(sum(lengths)) if packing.take is None else packing.take
+    for group in packing.groups:
+        bias = packing.bias(group, window, torch.float32)
+        if bias is None:
+            assert group.owner is None
+            assert window is None or group.width <= window
+            continue
+        own = take[group.places].view(group.bins, group.width)
+        rows, positions = packing.rows[own], packing.positions[own]
+        real = torch.ones_like(own, dtype=torch.bool) if group.owner is None else group.owner >= 0
+        seen = rows[:, :, None] == rows[:, None, :]
+        if window is not None:
+            seen &= (positions[:, :, None] - positions[:, None, :]).abs() < window
+        seen &= real[:, None, :]
+        assert torch.equal((bias[:, 0] == 0)[real], seen[real])
+        assert (bias[:, 0] == 0).any(2).all()  # a place of padding sees at least itself
+        assert packing.bias(group, window, torch.float32) is bias
+
+
+@pytest.mark.parametrize("max_waste", [None, 0.0])
+def test_equal_lengths_need_no_laying_out(max_waste: float | None):
+    packing = pack(torch.tensor([7, 7, 7]), CPU, max_waste)
+    assert packing.take is None
+    assert packing.keep is None
+    (group,) = packing.groups
+    assert (group.start, group.bins, group.width, group.owner) == (0, 3, 7, None)
