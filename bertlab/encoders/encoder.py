@@ -23,6 +23,7 @@ from bertlab.encoders.padding_free import (
     word_embedding,
 )
 from bertlab.encoders.two_parts import can_be_divided, packed_layers, run_lower, run_upper
+from bertlab.encoders.word_table import swap_word_table
 from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
 
 # Share of padding that attention takes on, on an accelerator, to have few, large products.
@@ -55,6 +56,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = model.eval()
         swap_dropout(model)
+        swap_word_table(model, word_embedding(model))
         self._offset = position_offset(model)
         self._takes_types = takes(model, "token_type_ids")
         self.padding_free = padding_free and make_padding_free(model, self.max_length)

@@ -179,7 +179,8 @@ def _trained_layers(model: nn.Module) -> dict[str, nn.Module]:
         own = [p for p in module.parameters(recurse=False) if p.requires_grad]
         if not own:
             continue
-        if type(module) not in LAYERS:
+        kind = getattr(module, "computes", type(module))  # a subclass may say whose results it gives
+        if kind not in LAYERS:
             raise ValueError(
                 f"{name or 'the model'} is a {type(module).__name__} with trained parameters of its own; gradients of "
                 f"single sequences are known of {', '.join(kind.__name__ for kind in LAYERS)} alone: freeze it"

@@ -156,7 +156,7 @@ def test_the_same_adapters_are_put_in_once_and_others_are_refused() -> None:
         (peft.PromptTuningConfig(num_virtual_tokens=3), "got PROMPT_TUNING"),
         (peft.LoraConfig(modules_to_save=["pooler"]), "LoraConfig.modules_to_save changes more"),
         (peft.LoraConfig(init_lora_weights="eva"), "'eva' needs passes over the data"),
-        (peft.LoraConfig(target_modules=["word_embeddings"]), "matches 'embeddings.word_embeddings', a Embedding"),
+        (peft.LoraConfig(target_modules=["word_embeddings"]), "matches 'embeddings.word_embeddings', a WordTable"),
         (peft.LoraConfig(target_modules=["pooler"]), "matches 'pooler', which is no part within a block"),
         (peft.LoraConfig(inference_mode=True, **LINEAR), "inference_mode has to be false"),
         (peft.LoraConfig(target_modules=["nowhere"]), "nowhere"),
