@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.cli_overlays import UsageError
@@ -53,7 +54,7 @@ def check_trained(verb: str, task: LightningModule, run: str) -> None:
     )
 
 
-def tell_label_names(checkpoint: Path, data: LightningDataModule) -> None:
+def tell_label_names(checkpoint: Path, data: Any) -> None:
     """Tell a data module the labels that a checkpoint knows, in their order.
 
     The data to test or to predict may lack a class, or have none at all.
