@@ -17,13 +17,14 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
+from bertlab.cli_checkpoint import UNTRAINED, check_resumable, check_trained, tell_label_names
 from bertlab.cli_compile import compile_model
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
 from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import Parser, run_cli
 from bertlab.prediction.writer import PredictionWriter
-from bertlab.tracking.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from bertlab.tracking.checkpoint_io import AtomicCheckpointIO
 from bertlab.tracking.checkpoints import Checkpoints
 from bertlab.tracking.config_file import ConfigFile
 from bertlab.tracking.evaluation_plots import EvaluationPlots
@@ -36,6 +37,7 @@ from bertlab.tracking.run_directory import RunDirectory
 from bertlab.tracking.run_settings import RunSettings
 from bertlab.tracking.timeline import Timeline
 from bertlab.tracking.wandb_settings import WandbSettings
+from bertlab.tracking.watched_metrics import WatchedMetrics
 
 
 def run(args: list[str]) -> None:
@@ -95,7 +97,8 @@ class BertlabCLI(LightningCLI):
         config: Namespace = self.config[verb]
         config.run.name = config.run.name or default_name(config.config, config.model.class_path)
         given = config.get("ckpt_path")
-        wanted: str | None = given and str(given)
+        self._wants_untrained = str(given) == UNTRAINED and verb in {"validate", "test", "predict"}
+        wanted: str | None = None if self._wants_untrained else given and str(given)
         self._at_end.push(self._remove_empty_run)
         self.run_directory = self.choose_directory(config, verb, wanted)
         self._is_new_run = self.run_directory.is_new
@@ -155,30 +158,20 @@ class BertlabCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint that training cannot go on from, before anything is made ready for it.
-
-        Raises:
-            ValueError: it holds weights alone.
-        """
-        if self.checkpoint is None or not self.checkpoint.is_file():
-            return
-        if "optimizer_states" not in read_checkpoint(self.checkpoint, mmap=True):
-            raise ValueError(
-                f"--ckpt_path {self.checkpoint}: the checkpoint holds weights alone, from which training cannot go on; "
-                "bertlab test, predict and export take it"
-            )
+        """Refuse a checkpoint that training cannot go on from."""
+        check_resumable(self.checkpoint)
 
     def before_validate(self) -> None:
-        """See `_take_label_names`."""
-        self._take_label_names()
+        """See `_before_evaluation`."""
+        self._before_evaluation()
 
     def before_test(self) -> None:
-        """See `_take_label_names`."""
-        self._take_label_names()
+        """See `_before_evaluation`."""
+        self._before_evaluation()
 
     def before_predict(self) -> None:
-        """See `_take_label_names`."""
-        self._take_label_names()
+        """See `_before_evaluation`."""
+        self._before_evaluation()
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
@@ -217,7 +210,7 @@ class BertlabCLI(LightningCLI):
         first: list[Any] = [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
         if config.trainer.enable_checkpointing is not False:
             first.insert(0, config.checkpoints)
-        return [*first, *wanted, LearningRates(), *always, OptimizerModes()]
+        return [*first, *wanted, LearningRates(), *always, OptimizerModes(), WatchedMetrics()]
 
     def make_loggers(self, config: Namespace) -> list[Logger] | bool:
         """What keeps the metrics; False: nothing does."""
@@ -234,20 +227,12 @@ class BertlabCLI(LightningCLI):
             loggers.insert(0, MetricsCsv(self.run_directory.metrics))
         return loggers
 
-    def _take_label_names(self) -> None:
-        """Tell the data module the labels that the checkpoint knows, in their order.
-
-        The data to test or to predict may lack a class, or have none at all.
-        """
-        if self.checkpoint is None:
-            rank_zero_warn(
-                f"bertlab {self.subcommand} without --ckpt_path: the head is as it was initialised"
-            )
-        elif self.checkpoint.is_file():
-            names = read_checkpoint(self.checkpoint, mmap=True).get("bertlab_label_names")
-            if names is not None and hasattr(type(self.datamodule), "label_names"):
-                # Of several tasks each has names of its own.
-                self.datamodule.label_names = names if isinstance(names, dict) else tuple(names)
+    def _before_evaluation(self) -> None:
+        """Refuse a model that has learnt nothing; tell the data module the labels that the checkpoint knows."""
+        if self.checkpoint is not None and self.checkpoint.is_file():
+            tell_label_names(self.checkpoint, self.datamodule)
+        elif self.checkpoint is None and not self._wants_untrained:
+            check_trained(str(self.subcommand), self.model, self._config.run.name)
 
 
 def _has_test(model: LightningModule, data: LightningDataModule) -> bool:

@@ -27,6 +27,7 @@ from bertlab.tracking.atomic import atomic_file
 from bertlab.tracking.config_file import ConfigFile
 from bertlab.tracking.run_choice import choose_plan, existing_run
 from bertlab.tracking.run_directory import RunDirectory
+from bertlab.tracking.watched_metrics import WatchedMetrics
 
 
 def run(args: list[str]) -> None:
@@ -133,7 +134,8 @@ class PlanCLI(BertlabCLI):
         self._rehearsal = Rehearsal(config.run.name, PlanSettings(**vars(config.plan)))
         wanted = [c for c in as_list(config.trainer.callbacks) if not isinstance(c, ProgressBar)]
         checkpoints = [] if config.trainer.enable_checkpointing is False else [config.checkpoints]
-        return [*checkpoints, StepSeed(run_seed(config)), OptimizerModes(), self._rehearsal, *wanted]
+        first = [*checkpoints, StepSeed(run_seed(config)), OptimizerModes(), self._rehearsal]
+        return [*first, *wanted, WatchedMetrics()]
 
     def make_loggers(self, config: Namespace) -> list[Logger] | bool:
         """None."""

@@ -134,6 +134,10 @@ class StagedUnfreezing(Strategy):
             weights = {name: p.detach().clone() for name, p in parameters.items() if p.requires_grad}
             self.best = {"value": value, "step": trainer.global_step, "weights": weights}
 
+    def watched_metrics(self) -> Sequence[str]:
+        """Those of plateaus, and the one that says which weights of a stage are best."""
+        return [*super().watched_metrics(), *([] if self.restore_best is None else [self.restore_best])]
+
     def state_dict(self) -> dict[str, Any]:
         """The stage, and the best weights of the stage under way where they may be needed."""
         return super().state_dict() | {"best": self.best}

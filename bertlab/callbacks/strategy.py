@@ -20,7 +20,7 @@ class GradualUnfreeze(Strategy):
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -161,6 +161,10 @@ class Strategy(Callback):
 
     def after_validation(self, module: LightningModule) -> None:
         """Undo what `before_validation` did; called at least once, before any strategy looks at the metrics."""
+
+    def watched_metrics(self) -> Sequence[str]:
+        """Keys of the validation metrics that it waits for; those of its trigger, which has to be prepared."""
+        return self.trigger.watched_metrics()
 
     @property
     def trigger(self) -> Trigger:

@@ -31,6 +31,10 @@ class Trigger(ABC):
         """Learn from the metrics of a validation that ended after `step` optimizer steps."""
         return
 
+    def watched_metrics(self) -> Sequence[str]:
+        """Keys of the metrics that `observe` asks for."""
+        return ()
+
     def state_dict(self) -> dict[str, Any]:
         """What it has learnt, in plain values."""
         return {}

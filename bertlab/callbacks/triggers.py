@@ -125,6 +125,10 @@ class OnPlateau(Trigger):
             self._starts.append(step)
             self._best, self._waited = None, 0
 
+    def watched_metrics(self) -> Sequence[str]:
+        """The one metric."""
+        return (self.metric,)
+
     def state_dict(self) -> dict[str, Any]:
         """Plateaus seen, best value, validations waited."""
         return {"starts": list(self._starts), "best": self._best, "waited": self._waited}
@@ -165,6 +169,10 @@ class InTurn(Trigger):
         current = self.stage_at(step, horizon)
         if current < len(self.ends):
             self.ends[current].observe(metrics, step, horizon)
+
+    def watched_metrics(self) -> Sequence[str]:
+        """Those of every end."""
+        return [metric for end in self.ends for metric in end.watched_metrics()]
 
     def state_dict(self) -> dict[str, Any]:
         """What every end has learnt."""

@@ -123,6 +123,12 @@ class TextData(LightningDataModule):
         assert isinstance(sampler, TokenBudgetSampler)
         return -(-len(self.dataset("train")) // sampler.steps_per_epoch)
 
+    def longest_row(self) -> int:
+        """Tokens of the longest row that was read in `setup`; after a training the test split may be read too."""
+        if "train" in self._tokenised and self.has_test:
+            self.dataset("test")
+        return max((int(found.lengths.max()) for found in self._tokenised.values()), default=0)
+
     def follow(self, course: Course) -> None:
         """Change the training data from step to step; see `bertlab.interfaces.FollowsCourse`.
 

@@ -11,6 +11,7 @@ Shape legend, used by every docstring:
 from bertlab.interfaces.asked_of_callbacks import (
     RecordsEvents,
     ShowsWork,
+    WatchesMetrics,
 )
 from bertlab.interfaces.asked_of_data import (
     DrawsPoisson,
@@ -31,6 +32,7 @@ from bertlab.interfaces.asked_of_tasks import (
     HasTrainingLoss,
     HasTrunk,
     HasWordEmbedding,
+    NamesMetrics,
     TakesAdapters,
 )
 from bertlab.interfaces.batches import (
@@ -76,6 +78,7 @@ __all__ = [
     "HasTrunk",
     "HasWordEmbedding",
     "MultiTaskBatch",
+    "NamesMetrics",
     "Order",
     "PoissonDraw",
     "PretrainingBatch",
@@ -85,5 +88,6 @@ __all__ = [
     "TakesAdapters",
     "TextBatch",
     "Trunk",
+    "WatchesMetrics",
     "WordBatch",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -29,4 +29,13 @@ class RecordsEvents(Protocol):
             what: what it did, a short word: "stage", "trainable", "restart", …
             facts: plain values (numbers, strings, lists of them).
         """
+        ...
+
+
+@runtime_checkable
+class WatchesMetrics(Protocol):
+    """A callback that waits for metrics of validations, and says for which before training."""
+
+    def watched_metrics(self) -> Sequence[str]:
+        """Their keys, such as "val/loss"; asked for when every callback before it has had its `on_fit_start`."""
         ...

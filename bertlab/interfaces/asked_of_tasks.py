@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -131,4 +131,13 @@ class HasConfusionMatrix(Protocol):
 
     def confusion_matrix(self) -> Tensor | None:
         """(C, C) int64, rows are true classes; of the evaluation that ended last, None before any."""
+        ...
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """A task that says before training what its validations log."""
+
+    def validation_metrics(self) -> Collection[str]:
+        """All keys, such as "val/loss"; asked for when the head is built."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -134,6 +134,15 @@ class LabelledTask(TextTask):
         Args:
             scores: of all rows of all ranks, on the CPU, with labels as `evaluate` gave them.
         """
+
+    def made_up(self) -> Scores:
+        """Scores of one row, for `score` to show which metrics there are."""
+        return self._problem.made_up(self.label_names)
+
+    def validation_metrics(self) -> Collection[str]:
+        """The keys that a validation logs: those of the metrics of a row that is made up."""
+        _, metrics = self.score(self.made_up())
+        return [f"val/{name}" for name in metrics]
 
     def confusion_matrix(self) -> Tensor | None:
         """(C, C) int64 counts, rows are true classes, of the last evaluation.

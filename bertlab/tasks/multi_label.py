@@ -48,6 +48,11 @@ class MultiLabel(Problem):
         """(S, C) probabilities."""
         return logits.sigmoid()
 
+    def made_up(self, label_names: Sequence[str] | None) -> Scores:
+        """Scores of one row, which has none of the classes."""
+        row = super().made_up(label_names)
+        return row._replace(labels=torch.zeros_like(row.outputs))
+
     def metrics(self, scores: Scores, label_names: Sequence[str] | None) -> dict[str, Tensor]:
         """Metrics over rows and classes.
 

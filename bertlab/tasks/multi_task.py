@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import torch
@@ -193,6 +193,12 @@ class MultiTask(TextTask):
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the pass under `test/`."""
         self._log_metrics("test")
+
+    def validation_metrics(self) -> Collection[str]:
+        """The keys that a validation logs, if every task is validated."""
+        of_tasks = ((name, key) for name, task in self._tasks.items() for key in task.validation_metrics())
+        own = ("val/loss", "val/mean_score")
+        return [*own, *(f"val/{name}/{key.removeprefix('val/')}" for name, key in of_tasks)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is of."""

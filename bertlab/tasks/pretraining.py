@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -56,6 +58,7 @@ class Pretraining(TextTask):
 
     name = "Pretraining"
     problem_key = "objective"
+    needs_training = False  # the checkpoint of the encoder may hold the head
 
     def __init__(
         self,
@@ -157,6 +160,11 @@ class Pretraining(TextTask):
         """Log the metrics of the pass under `test/`."""
         self._log_metrics("test")
 
+    def validation_metrics(self) -> Collection[str]:
+        """The keys that a validation logs: those of the metrics of a sequence that is made up."""
+        one = torch.ones((), dtype=torch.float64)
+        return [f"val/{name}" for name in self._metrics("val", dict.fromkeys(self.heads.columns, one), 1)]
+
     def _evaluate(self, batch: PretrainingBatch) -> None:
         sums = self.heads.evaluate(self.encoder, batch)
         # Kept a sequence at a time, as the evaluations of other tasks: exact for any number of ranks.
@@ -168,12 +176,17 @@ class Pretraining(TextTask):
         rows = self._evaluation.gather(several).outputs.cpu().double()
         self._evaluation.clear()
         sums = dict(zip(self.heads.columns, rows.sum(0), strict=True))
-        metrics = self.heads.metrics(sums, len(rows))
+        metrics = self._metrics(split, sums, len(rows))
+        values = {f"{split}/{name}": value.float().to(self.device) for name, value in metrics.items()}
+        self.log_dict(values, prog_bar=False, sync_dist=several)
+
+    def _metrics(self, split: str, sums: Mapping[str, Tensor], sequences: int) -> dict[str, Tensor]:
+        """Those of the objective, and the perplexity of a word where words can be counted."""
+        metrics = self.heads.metrics(sums, sequences)
         counts = tokens_and_words(getattr(self.trainer, "datamodule", None), split)
         if counts is not None:
             metrics["word_perplexity"] = word_perplexity(metrics["masked_loss"], *counts)
-        values = {f"{split}/{name}": value.float().to(self.device) for name, value in metrics.items()}
-        self.log_dict(values, prog_bar=False, sync_dist=several)
+        return metrics
 
 
 def word_perplexity(loss: Tensor, tokens: int, words: int) -> Tensor:

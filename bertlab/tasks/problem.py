@@ -62,6 +62,11 @@ class Problem(ABC):
     def metrics(self, scores: Scores, label_names: Sequence[str] | None) -> dict[str, Tensor]:
         """Scalars by name, without the prefix of the split."""
 
+    def made_up(self, label_names: Sequence[str] | None) -> Scores:
+        """Scores of one row, for `metrics` to show which metrics there are."""
+        outputs = torch.zeros(1, self.outputs(label_names))
+        return Scores(outputs, torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+
     def positive_label(self, label_names: Sequence[str] | None) -> str | None:
         """The class that the `positive_…` metrics are of; None where there is none."""
         return None

@@ -20,7 +20,7 @@ from bertlab.tasks.finite_loss import FiniteLoss
 from bertlab.tasks.optimization import optimization
 from bertlab.tasks.sharding import refuse_fsdp1, shard_blocks
 from bertlab.tasks.step_loss import StepLoss, micro_batches_of_a_rank
-from bertlab.tasks.vocabulary import check_vocabulary
+from bertlab.tasks.tokens_of_data import check_tokens
 
 
 class TextTask(LightningModule):
@@ -46,6 +46,8 @@ class TextTask(LightningModule):
     name: str
     #: the argument that says the problem, for messages.
     problem_key: str = "problem"
+    #: whether it can say nothing before it is trained: its head is made anew.
+    needs_training: bool = True
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class TextTask(LightningModule):
 
         Raises:
             TypeError: the trainer's strategy is FSDP1.
-            ValueError: the data is of another problem, has other labels, or more word pieces than the encoder.
+            ValueError: the data is of another problem, has other labels, or does not go with the encoder.
         """
         refuse_fsdp1(self.trainer)
         self.adapt_to(getattr(self.trainer, "datamodule", None), training=bool(self.trainer.training))
@@ -129,10 +131,10 @@ class TextTask(LightningModule):
         """Refuse data that does not go with the task.
 
         Raises:
-            ValueError: it is of another problem, or has more word pieces than the encoder.
+            ValueError: it is of another problem, or has more word pieces or longer texts than the encoder takes.
         """
-        check_vocabulary(datamodule, self.encoder.vocabulary_size)
         check_problem(datamodule, self.problem)
+        check_tokens(datamodule, self.encoder)
 
     def blocks(self) -> Sequence[Block]:
         """The encoder's blocks from the embeddings up, then the head.

@@ -69,7 +69,10 @@ class Checkpoints(Checkpoint):
                 part.unlink()
         monitor, mode = getattr(pl_module, "monitor", ("val/loss", "min"))
         if self.mode is None and self.monitor not in {None, monitor}:
-            raise ValueError(f"checkpoints.monitor {self.monitor!r} needs checkpoints.mode: min or max")
+            raise ValueError(
+                f"checkpoints.monitor {self.monitor!r} needs checkpoints.mode: min or max; {monitor!r}, which the task "
+                "is watched by, needs none"
+            )
         self.monitor, self.mode = self.monitor or monitor, self.mode or mode
 
     def state_dict(self) -> dict[str, Any]:
