@@ -28,8 +28,10 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """The environment as it was: `seed_everything` and W&B leave variables in it that later tests would heed."""
-    # Of a module's fixture: a test that ends this service would get its address back.
-    os.environ.pop("WANDB_SERVICE", None)
+    # Of a module's fixture, which runs before: a test that ends this service would get its address back, and the ranks
+    # that a test starts would take this seed.
+    for left in ("WANDB_SERVICE", "PL_GLOBAL_SEED"):
+        os.environ.pop(left, None)
     before = dict(os.environ)
     yield
     os.environ.clear()
