@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 STEP = 8  # widths of shared bins are multiples of it, so that few shapes occur
 
-# Costs of attention, forward and backward, in terms of what one of the width² scores of a bin takes; measured with
-# 12 heads of 32 in bfloat16 on a Xeon. A place is gathered and scattered; a group has its own dozen of small products.
+# Costs of attention, forward and backward, in terms of what one of the width² scores of a bin takes; reckoned from
+# times with 12 heads of 32 in bfloat16 on a Xeon. A place is gathered and scattered; a group has its own dozen of small
+# products.
 COST_OF_PLACE = 16
 COST_OF_GROUP = 8192
 MOST_WIDTHS = 24  # that are considered

@@ -41,8 +41,7 @@ def packed_attention(
         plain = packing.longest if p > 0 else plain
     if packing.longest <= plain:
         return _PlainAttention.apply(qkv, packing, scaling, p, window)
-    tokens = qkv[: len(packing.rows)]
-    laid_out = tokens if packing.take is None else tokens.index_select(0, packing.take)
+    laid_out = _laid_out(qkv, packing)
     outputs: list[Tensor] = []
     for group in packing.groups:
         query, key, value = _by_head(laid_out[group.places], group)
@@ -51,7 +50,7 @@ def packed_attention(
         outputs.append(context.transpose(1, 2).flatten(0, 1))
     output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     output = output if packing.keep is None else output.index_select(0, packing.keep)
-    filler = len(qkv) - len(tokens)
+    filler = len(qkv) - len(packing.rows)
     return functional.pad(output, (0, 0, 0, 0, 0, filler)) if filler else output
 
 

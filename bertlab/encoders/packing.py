@@ -151,18 +151,17 @@ def _lay_out(
     """The groups, and which token stands where; see `Packing`."""
     offsets = np.cumsum([0, *(bins.count * bins.width for bins in all_bins)])
     place_of_first = np.empty(len(sizes), np.int64)
-    for offset, bins in zip(offsets, all_bins, strict=False):
-        place_of_first[bins.sequences] = offset + np.asarray(bins.bin) * bins.width + np.asarray(bins.at)
-    keep = place_of_first[rows] + positions
-    owner = np.full(offsets[-1], -1)
-    owner[keep] = rows
     take = np.empty(offsets[-1], np.int64)
     for offset, bins in zip(offsets, all_bins, strict=False):
+        sequences, bin_of, at = map(np.asarray, (bins.sequences, bins.bin, bins.at))
+        place_of_first[sequences] = offset + bin_of * bins.width + at
         first_of_bin = np.empty(bins.count, np.int64)
-        leading = np.asarray(bins.at) == 0
-        first_of_bin[np.asarray(bins.bin)[leading]] = starts[np.asarray(bins.sequences)[leading]]
+        first_of_bin[bin_of[at == 0]] = starts[sequences[at == 0]]
         take[offset : offset + bins.count * bins.width] = first_of_bin.repeat(bins.width)
+    keep = place_of_first[rows] + positions
     take[keep] = np.arange(len(rows))
+    owner = np.full(offsets[-1], -1)
+    owner[keep] = rows
     owners = torch.from_numpy(owner).to(device)
     groups: list[Group] = []
     for offset, bins in zip(offsets.tolist(), all_bins, strict=False):
