@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from bertlab.interfaces import HasTasks, MultiTaskBatch, TextBatch
+from bertlab.optimizers.row_adamw import RowAdamW
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.adapters import adapters_from, describe_adapters
@@ -64,7 +64,7 @@ class MultiTask(TextTask):
         self,
         encoder: nn.Module,
         tasks: dict[str, Callable[[nn.Module], LabelledTask]],
-        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=5e-5, fused=True),
+        optimizer: OptimizerCallable = lambda params: RowAdamW(params, lr=5e-5),
         schedule: Schedule | LRSchedulerCallable = Linear(warmup_fraction=0.1),  # noqa: B008  (it is frozen)
         weight_decay: float | None = None,
         layer_decay: float = 1.0,

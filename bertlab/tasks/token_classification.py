@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from bertlab.encoders.encoder import Encoder
 from bertlab.heads.tagging import TaggingHead
 from bertlab.interfaces import WordBatch
+from bertlab.optimizers.row_adamw import RowAdamW
 from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tags import fits
@@ -61,7 +61,7 @@ class TokenClassification(LabelledTask):
         problem: WordProblem = "entities",
         dropout: float = 0.1,
         loss: nn.Module | None = None,
-        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=5e-5, fused=True),
+        optimizer: OptimizerCallable = lambda params: RowAdamW(params, lr=5e-5),
         schedule: Schedule | LRSchedulerCallable = Linear(warmup_fraction=0.1),  # noqa: B008  (it is frozen)
         weight_decay: float | None = None,
         layer_decay: float = 1.0,

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.heads.classification import ClassificationHead
+from bertlab.optimizers.row_adamw import RowAdamW
 from experiments.clocks import StepTimes
 from experiments.turns import Turns
 
@@ -56,7 +57,7 @@ def train(model: torch.nn.ModuleDict, data: TextClassificationData, options: arg
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=5e-5, fused=True)
+    optimizer = RowAdamW(groups, lr=5e-5)
     total = options.epochs * len(loader)
     warmup = WARMUP * total
     scheduler = LambdaLR(optimizer, lambda step: min(step / warmup, (total - step) / (total - warmup)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bertlab.encoders.word_table import WordTable, swap_word_table
+from bertlab.interfaces.gradient_rows import named_rows
 
 IDS = torch.tensor([[3, 1, 3], [0, 2, 1]])
 
@@ -86,6 +88,39 @@ def test_gradients_of_several_losses_by_autograd_are_their_own():
     ours = [torch.autograd.grad(table(IDS).sum() * factor, table.weight)[0] for factor in (1.0, 2.0)]
     theirs = [torch.autograd.grad(plain(IDS).sum() * factor, plain.weight)[0] for factor in (1.0, 2.0)]
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_names_the_rows_of_a_gradient_that_nobody_changed():
+    table, _ = tables()
+    backward(table)
+    assert set(named_rows(table.weight).tolist()) == {0, 1, 2, 3}
+    changed = copy.deepcopy(table.weight.grad)
+    table.weight.grad = changed  # equal, but who knows
+    assert named_rows(table.weight) is None
+    table.zero_grad()
+    assert named_rows(table.weight) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weight: weight.grad.add_(1.0),
+        lambda weight: weight.grad[4].fill_(2.0),
+        lambda weight: nn.utils.clip_grad_norm_([weight], 1.0),
+        lambda weight: nn.functional.mse_loss(weight, torch.ones(5, 4)).backward(),
+    ],
+    ids=["in place", "in a row", "clipped", "another loss"],
+)
+def test_a_changed_gradient_leaves_nothing_behind(change: Callable[[nn.Parameter], object]):
+    table, plain = tables()
+    backward(table)
+    change(table.weight)
+    assert named_rows(table.weight) is None
+    table.zero_grad()
+    for each in (table, plain):
+        (each(IDS[:, :1]) * 3.0).sum().backward()
+    assert torch.equal(table.weight.grad, plain.weight.grad)
+    assert set(named_rows(table.weight).tolist()) == {0, 3}
 
 
 def test_a_tied_weight_gets_both_gradients():

@@ -190,5 +190,6 @@ def test_two_ranks_stay_equal(tmp_path: Path) -> None:
     assert len(ranks[0]) == len(FRAGMENTS) >= 8
     for name, one, other in zip(NAMES, *ranks, strict=True):
         assert_equal(one, other, name)
-    for one, other in itertools.combinations(ranks[0], 2):
-        assert not torch.equal(one["head.weight"], other["head.weight"])
+    for (name, one), (second, other) in itertools.combinations(zip(NAMES, ranks[0], strict=True), 2):
+        alike = {name, second} == {"adamw", "row_adamw"}  # this model has no table
+        assert torch.equal(one["head.weight"], other["head.weight"]) is alike, (name, second)

@@ -51,7 +51,7 @@ def test_defaults(tmp_path, monkeypatch):
     assert isinstance(task.encoder, EncoderFromConfig)
     assert task.schedule == Linear(warmup_fraction=0.1)
     optimizer = task.optimizer(task.encoder.parameters())
-    assert (type(optimizer).__name__, optimizer.defaults["lr"]) == ("AdamW", 5e-5)
+    assert (type(optimizer).__name__, optimizer.defaults["lr"]) == ("RowAdamW", 5e-5)
 
 
 def test_parts_by_class_path(tmp_path, monkeypatch):
