@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,10 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from bertlab.encoders.word_table import WordTable
 from bertlab.optimizers.row_adamw import FEW, RowAdamW
 from tests.bits import assert_equal
+from tests.ranks import on_two_ranks
 
 ROWS, WIDTH = 64, 16
 DEFAULTS: dict[str, Any] = {"lr": 0.1, "table_rows": 8}
@@ -114,6 +117,27 @@ def test_rows_that_a_word_table_names_are_those_that_are_not_zero() -> None:
     states = [dict(o.state[weight]) for o, weight in zip(optimizers, weights, strict=True)]
     assert_equal(states[0], states[1])
     assert states[0]["active"].nonzero().flatten().tolist() == [3, 5, 7, 9]
+
+
+def two_steps(gradient_as_bucket_view: bool) -> tuple[torch.Tensor, list[int]]:
+    """Of a word table under DDP; each rank has other words."""
+    torch.distributed.init_process_group("gloo")
+    words = WordTable.of(nn.Embedding(ROWS, WIDTH, _weight=table().detach()))
+    model = DistributedDataParallel(words, gradient_as_bucket_view=gradient_as_bucket_view)
+    optimizer = row_adamw(cast("nn.Parameter", words.weight))
+    for first in (0, 4):
+        ids = torch.arange(first, first + 2) + 2 * torch.distributed.get_rank()
+        optimizer.zero_grad()
+        model(ids).square().sum().backward()
+        optimizer.step()
+    return words.weight.detach(), optimizer.state[words.weight]["active"].nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("gradient_as_bucket_view", [False, True])
+def test_ranks_update_the_rows_that_either_names(gradient_as_bucket_view: bool, tmp_path: Path) -> None:
+    first, second = on_two_ranks(two_steps, tmp_path, gradient_as_bucket_view)
+    assert first[1] == second[1] == list(range(8))
+    assert torch.equal(first[0], second[0])
 
 
 def test_keeps_moments_of_the_named_rows_alone() -> None:
