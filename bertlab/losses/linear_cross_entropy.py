@@ -1,13 +1,14 @@
 """Cross entropy over a large vocabulary from the states below the decoder, in little memory.
 
 A decoder of 30,522 word pieces makes logits that are larger than all else in a step, and a plain cross entropy keeps
-them, their softmax and their gradient. Here a few rows at a time are taken from the state to the gradient: nothing of
-size (M, V) exists. The gradient is computed with the loss, so nothing is computed twice (Hsu et al. 2024,
-arXiv:2410.10989, section 3.2).
+them, their softmax and their gradient in float32. Here a few rows at a time are taken from the state to the gradient by
+the logits, which is computed with the loss, so nothing is computed twice (Hsu et al. 2024, arXiv:2410.10989, section
+3.2). One copy of it is kept, in the precision of the products, and the gradient by the weights is made of it in one go.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -70,8 +71,12 @@ def linear_predictions(
     """
     _check(hidden, weight, bias, labels)
     found = [
-        Predictions(chunk.losses, chunk.predicted, chunk.drawn)
-        for chunk in _chunks(hidden, weight, bias, labels, uniform)
+        Predictions(
+            chunk.losses,
+            chunk.logits.argmax(1),
+            labels[:0] if uniform is None else draw(chunk.probabilities, uniform[chunk.place]),
+        )
+        for chunk in _chunks(hidden, _decoder(hidden, weight, bias), labels)
     ]
     if not found:
         nothing = labels.new_empty(0)
@@ -79,43 +84,51 @@ def linear_predictions(
     return Predictions(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
+class _Decoder(NamedTuple):
+    """A decoder in the precision of its products: (V, E) and (V,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
 class _Chunk(NamedTuple):
-    """Some rows: their place, input, softmax (in a buffer that the next chunk overwrites), and predictions."""
+    """Some rows: their place, logits, softmax in float32 or better, and losses."""
 
     place: slice
-    hidden: Tensor
+    logits: Tensor
     probabilities: Tensor
     losses: Tensor
-    predicted: Tensor
-    drawn: Tensor
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
+    """Keeps the gradient by the logits, in the precision of the products, until the backward pass.
+
+    There the gradient by the weights, which is large, is made with the factor in it and handed on as it is.
+    """
+
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, uniform: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        decoder = _decoder(hidden, weight, bias)
+        of_logits = decoder.weight.new_empty(len(hidden), len(weight))
         precise = torch.promote_types(hidden.dtype, torch.float32)
-        total, drawn = torch.zeros((), dtype=precise, device=hidden.device), [labels.new_empty(0)]
-        of_hidden, of_weight, of_bias = (
-            torch.zeros_like(tensor) if needed else None
-            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        total, of_bias = (
+            torch.zeros(size, dtype=precise, device=hidden.device) for size in ((), len(weight))
         )
-        for chunk in _chunks(hidden, weight, bias, labels, uniform):
-            total += chunk.losses.sum()
-            drawn.append(chunk.drawn)
-            gradient = chunk.probabilities
-            gradient.scatter_add_(
-                1, labels[chunk.place, None], gradient.new_full((len(chunk.losses), 1), -1.0)
-            )
-            if of_bias is not None:
-                of_bias += gradient.sum(0)
-            gradient = gradient.to(chunk.hidden.dtype)
-            if of_hidden is not None:
-                of_hidden[chunk.place] = gradient @ weight.to(gradient.dtype)
-            if of_weight is not None:
-                _add_product(of_weight, gradient, chunk.hidden)
-        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        drawn = [labels.new_empty(0)]
+        for place, _, probabilities, losses in _chunks(hidden, decoder, labels, of_logits):
+            total += losses.sum()
+            if uniform is not None:
+                drawn.append(draw(probabilities, uniform[place]))
+            probabilities.scatter_add_(1, labels[place, None], -torch.ones_like(losses)[:, None])
+            of_bias += probabilities.sum(0)
+            if probabilities.dtype != of_logits.dtype:
+                of_logits[place] = probabilities
+        with torch.autocast(hidden.device.type, enabled=False):
+            of_hidden = of_logits @ decoder.weight
+        ctx.save_for_backward(hidden, of_logits, of_hidden, of_bias)
+        ctx.weight_dtype, ctx.bias_dtype = weight.dtype, bias.dtype
         classes = torch.cat(drawn)
         ctx.mark_non_differentiable(classes)
         return total, classes
@@ -123,42 +136,53 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        kept = ctx.saved_tensors
-        return *(None if part is None else part * grads[0].to(part.dtype) for part in kept), None, None
+        hidden, of_logits, of_hidden, of_bias = ctx.saved_tensors
+        factor, needed = grads[0], ctx.needs_input_grad
+        return (
+            (of_hidden * factor).to(hidden.dtype) if needed[0] else None,
+            (of_logits.t() @ (hidden * factor).to(of_logits.dtype)).to(ctx.weight_dtype)
+            if needed[1]
+            else None,
+            (of_bias * factor).to(ctx.bias_dtype) if needed[2] else None,
+            None,
+            None,
+        )
 
 
-def _add_product(total: Tensor, gradient: Tensor, hidden: Tensor) -> None:
-    """`total += gradientᵀ · hidden`, in the precision of `total`."""
-    if total.dtype == gradient.dtype:
-        total.addmm_(gradient.t(), hidden)
-    else:
-        total += gradient.t() @ hidden
-
-
-def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, uniform: Tensor | None) -> Any:
-    """The rows in chunks, with their softmax."""
-    device, rows, size = hidden.device.type, len(hidden), len(weight)
+def _decoder(hidden: Tensor, weight: Tensor, bias: Tensor) -> _Decoder:
+    """The decoder in the precision of autocast where it is on, else in that of the states."""
+    device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    most = max(1, (BUFFER_CPU if device == "cpu" else BUFFER_ELSEWHERE) // size)
-    count = -(-rows // most)
-    with torch.autocast(device, enabled=False):
-        matrix, offset = weight.to(dtype), bias.to(dtype)
-        for part in torch.arange(rows).tensor_split(count) if count else ():
-            place = slice(int(part[0]), int(part[-1]) + 1)
-            inputs = hidden[place].to(dtype)
-            yield _predict(place, inputs, torch.addmm(offset, inputs, matrix.t()), labels, uniform)
+    return _Decoder(weight.detach().to(dtype), bias.detach().to(dtype))
 
 
-def _predict(place: slice, inputs: Tensor, logits: Tensor, labels: Tensor, uniform: Tensor | None) -> _Chunk:
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    highest, predicted = logits.max(1)
-    probabilities = logits.softmax(1, dtype=precise)
-    # The share of the most probable class is at least 1/V, so its logarithm loses nothing.
-    of_highest = probabilities.gather(1, predicted[:, None]).squeeze(1).log()
-    of_label = logits.gather(1, labels[place, None]).squeeze(1)
-    losses = (highest.to(precise) - of_label.to(precise)) - of_highest
-    drawn = predicted[:0] if uniform is None else draw(probabilities, uniform[place])
-    return _Chunk(place, inputs, probabilities, losses, predicted, drawn)
+def _chunks(
+    hidden: Tensor, decoder: _Decoder, labels: Tensor, room: Tensor | None = None
+) -> Iterator[_Chunk]:
+    """The rows a few at a time.
+
+    Args:
+        hidden: (M, E).
+        decoder: of them.
+        labels: (M,).
+        room: (M, V), which takes the softmax if it is precise enough; None: none is kept.
+    """
+    rows, (size, _) = len(hidden), decoder.weight.shape
+    most = max(1, (BUFFER_CPU if hidden.device.type == "cpu" else BUFFER_ELSEWHERE) // size)
+    precise = torch.promote_types(decoder.weight.dtype, torch.float32)
+    for start in range(0, rows, most):
+        place = slice(start, min(start + most, rows))
+        with torch.autocast(hidden.device.type, enabled=False):
+            inputs = hidden[place].to(decoder.weight.dtype)
+            logits = torch.addmm(decoder.bias, inputs, decoder.weight.t())
+        if room is not None and room.dtype == precise:
+            probabilities = torch.softmax(logits, 1, out=room[place])
+        else:
+            probabilities = logits.softmax(1, dtype=precise)
+        of_label = logits.gather(1, labels[place, None]).squeeze(1).to(precise)
+        # The share of the most probable class is at least 1/V, so its logarithm loses nothing.
+        losses = (logits.amax(1).to(precise) - of_label) - probabilities.amax(1).log()
+        yield _Chunk(place, logits, probabilities, losses)
 
 
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:

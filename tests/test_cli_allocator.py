@@ -1,0 +1,46 @@
+"""Whether memory that a step freed is there for the next one, seen by the page faults of a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from lightning.pytorch import Trainer
+
+from bertlab.cli_allocator import keep_freed_memory
+
+#: Takes 100 MB again and again; prints what the function says, and the page faults before and after it.
+TAKE = """
+import resource
+import torch
+from tests.test_cli_allocator import keep_freed_memory, trainer
+
+torch.set_num_threads(1)
+def faults() -> int:
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(25_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), int(keep_freed_memory(trainer())), faults())
+"""
+
+
+def trainer() -> Trainer:
+    return Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+
+
+def test_memory_is_there_for_the_next_step() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", TAKE]
+    done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True)
+    before, kept, after = map(int, done.stdout.split()[-3:])
+    assert bool(kept) == (sys.platform == "linux")
+    assert not kept or after < before / 10
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_the_environment_is_heeded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "some")
+    assert not keep_freed_memory(trainer())
