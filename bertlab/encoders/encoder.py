@@ -25,13 +25,10 @@ from bertlab.encoders.padding_free import (
 from bertlab.encoders.two_parts import can_be_divided, packed_layers, run_lower, run_upper
 from bertlab.encoders.word_table import swap_word_table
 from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
+from bertlab.row_multiple import row_multiple
 
 # Share of padding that attention takes on, on an accelerator, to have few, large products.
 MAX_WASTE = 0.75
-
-# In bfloat16 oneDNN makes a program for each shape of a product, which can take as long as the product: the rows of a
-# batch are made up to a multiple of this number, so that shapes come again.
-MULTIPLE_BFLOAT16_CPU = 64
 
 
 class Encoder(nn.Module):
@@ -225,7 +222,7 @@ class Encoder(nn.Module):
     ) -> Packing:
         device = batch.input_ids.device
         max_waste = None if device.type == "cpu" else MAX_WASTE
-        return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple(device))
+        return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple())
 
     def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:
         types = batch.token_type_ids if self._takes_types else None
@@ -246,13 +243,9 @@ class Encoder(nn.Module):
             inputs["token_type_ids"][places] = batch.token_type_ids
         return self.model(**inputs).last_hidden_state[places]
 
-    def _multiple(self, device: torch.device) -> int:
+    def _multiple(self) -> int:
         """What the rows of a batch are made up to a multiple of."""
-        if not self._layers or device.type != "cpu":
-            return 1
-        autocast = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if autocast else self.word_embedding.weight.dtype
-        return MULTIPLE_BFLOAT16_CPU if dtype == torch.bfloat16 else 1
+        return row_multiple(self.word_embedding.weight) if self._layers else 1
 
     def _check(self, batch: TextBatch) -> None:
         longest, shortest = int(batch.lengths.max()), int(batch.lengths.min())

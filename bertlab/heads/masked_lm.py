@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from bertlab.row_multiple import pad_rows, row_multiple
+
 Answer = TypeVar("Answer")
 
 
@@ -66,5 +68,6 @@ class MaskedLmHead(nn.Module):
             decode: takes states (M, E), weight (V, E) and bias (V,) of the decoder, such as
                 `torch.nn.functional.linear`, which gives the logits (M, V).
         """
-        transformed = self.norm(self.activation(self.dense(hidden)))
+        padded = pad_rows(hidden, row_multiple(self.dense.weight))
+        transformed = self.norm(self.activation(self.dense(padded)))[: len(hidden)]
         return decode(transformed, self.decoder.weight, self.decoder.bias)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bertlab.row_multiple import pad_rows, row_multiple
+
 #: Logits of a chunk. On a CPU 16 MB, which the allocator of glibc keeps for the next chunk (above 32 MB every chunk
 #: is mapped anew, several times slower); an accelerator wants large products.
 BUFFER_CPU = 2**22
@@ -70,17 +72,15 @@ def linear_predictions(
     Arguments as of `linear_cross_entropy`.
     """
     _check(hidden, weight, bias, labels)
-    found = [
-        Predictions(
-            chunk.losses,
-            chunk.logits.argmax(1),
-            labels[:0] if uniform is None else draw(chunk.probabilities, uniform[chunk.place]),
-        )
-        for chunk in _chunks(hidden, _decoder(hidden, weight, bias), labels)
-    ]
-    if not found:
-        nothing = labels.new_empty(0)
-        return Predictions(hidden.new_zeros(0, dtype=torch.float32), nothing, nothing)
+    rows, decoder = len(hidden), _decoder(hidden, weight, bias)
+    nothing = labels.new_empty(0)
+    found = [Predictions(hidden.new_zeros(0, dtype=torch.float32), nothing, nothing)]
+    multiple = row_multiple(decoder.weight)
+    hidden, labels = pad_rows(hidden, multiple), pad_rows(labels, multiple)
+    for place, logits, probabilities, losses in _chunks(hidden, decoder, labels):
+        real = rows - place.start  # those behind are filler
+        drawn = nothing if uniform is None else draw(probabilities[:real], uniform[place])
+        found.append(Predictions(losses[:real], logits[:real].argmax(1), drawn))
     return Predictions(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -110,7 +110,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, uniform: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        decoder = _decoder(hidden, weight, bias)
+        decoder, rows = _decoder(hidden, weight, bias), len(hidden)
+        multiple = row_multiple(decoder.weight)
+        hidden, labels = pad_rows(hidden, multiple), pad_rows(labels, multiple)
         of_logits = decoder.weight.new_empty(len(hidden), len(weight))
         precise = torch.promote_types(hidden.dtype, torch.float32)
         total, of_bias = (
@@ -118,15 +120,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
         drawn = [labels.new_empty(0)]
         for place, _, probabilities, losses in _chunks(hidden, decoder, labels, of_logits):
-            total += losses.sum()
+            real = rows - place.start  # those behind are filler
+            total += losses[:real].sum()
             if uniform is not None:
-                drawn.append(draw(probabilities, uniform[place]))
+                drawn.append(draw(probabilities[:real], uniform[place]))
             probabilities.scatter_add_(1, labels[place, None], -torch.ones_like(losses)[:, None])
+            probabilities[real:] = 0
             of_bias += probabilities.sum(0)
             if probabilities.dtype != of_logits.dtype:
                 of_logits[place] = probabilities
         with torch.autocast(hidden.device.type, enabled=False):
-            of_hidden = of_logits @ decoder.weight
+            of_hidden = (of_logits @ decoder.weight)[:rows]
         ctx.save_for_backward(hidden, of_logits, of_hidden, of_bias)
         ctx.weight_dtype, ctx.bias_dtype = weight.dtype, bias.dtype
         classes = torch.cat(drawn)
@@ -168,7 +172,9 @@ def _chunks(
         room: (M, V), which takes the softmax if it is precise enough; None: none is kept.
     """
     rows, (size, _) = len(hidden), decoder.weight.shape
-    most = max(1, (BUFFER_CPU if hidden.device.type == "cpu" else BUFFER_ELSEWHERE) // size)
+    most = (BUFFER_CPU if hidden.device.type == "cpu" else BUFFER_ELSEWHERE) // size
+    multiple = row_multiple(decoder.weight)
+    most = max(multiple, most - most % multiple)
     precise = torch.promote_types(decoder.weight.dtype, torch.float32)
     for start in range(0, rows, most):
         place = slice(start, min(start + most, rows))

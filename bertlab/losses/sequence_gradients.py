@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertlab.losses.with_gradients import gradients_of
+from bertlab.row_multiple import BFLOAT16_CPU
 
 #: Layers whose gradients are known from what goes in and the gradient of what comes out.
 LAYERS = (nn.Linear, nn.LayerNorm, nn.Embedding)
 
 #: Layers that let sequences of a batch see each other.
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-#: Rows that a packed batch is made up to a multiple of: there are fewer of filler than this.
-MULTIPLE = 64
 
 
 class _Call(NamedTuple):
@@ -152,7 +150,7 @@ class SequenceGradients:
         flat = values.reshape(count, -1) if values.is_floating_point() else values.reshape(count)
         flat = flat.float() if values.is_floating_point() else flat
         packed = len(shape) == 1 or shape[0] == 1
-        if packed and self._tokens <= count < self._tokens + MULTIPLE:
+        if packed and self._tokens <= count < self._tokens + BFLOAT16_CPU:  # which may have filler behind it
             nothing = 0.0 if values.is_floating_point() else -1
             apart = flat.new_full((self._sequences, self._longest, *flat.shape[1:]), nothing)
             apart[self._rows.to(flat.device), self._places.to(flat.device)] = flat[: self._tokens]
