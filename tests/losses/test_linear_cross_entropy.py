@@ -59,8 +59,10 @@ def test_frozen_parts_get_no_gradient():
     assert bias.grad is None
 
 
-def test_autocast_computes_products_in_bfloat16_and_gradients_in_float32(monkeypatch):
-    monkeypatch.setattr(module, "BUFFER_CPU", 50 * 16)
+@pytest.mark.parametrize("rows", [64, 70, 200])
+def test_autocast_computes_products_in_bfloat16_and_gradients_in_float32(rows, monkeypatch):
+    """Rows are made up to a multiple of 64 then."""
+    monkeypatch.setattr(module, "BUFFER_CPU", 50 * 130)
 
     def under_autocast(function):
         def call(*args):
@@ -69,8 +71,8 @@ def test_autocast_computes_products_in_bfloat16_and_gradients_in_float32(monkeyp
 
         return call
 
-    exact, rounded = gradients(lean, 64), gradients(under_autocast(lean), 64)
-    theirs = gradients(under_autocast(plain), 64)
+    exact, rounded = gradients(lean, rows), gradients(under_autocast(lean), rows)
+    theirs = gradients(under_autocast(plain), rows)
     for a, b, c in zip(exact, rounded, theirs, strict=True):
         assert b.dtype == torch.float32
         # The error of rounding to 8 bits, and no more of it than the plain one has.
@@ -90,6 +92,25 @@ def test_predictions_are_those_of_the_logits(monkeypatch):
     assert torch.equal(linear_cross_entropy(hidden, weight, bias, labels, uniform)[1], found.drawn)
     nothing = linear_predictions(hidden[:0], weight, bias, labels[:0])
     assert [part.shape for part in nothing] == [(0,)] * 3
+
+
+def test_filler_has_no_part_in_predictions_and_gradients():
+    """In bfloat16, where the rows are made up to a multiple."""
+    hidden, weight, bias, labels = inputs(70)
+    uniform = torch.rand(70)
+    with torch.autocast("cpu", torch.bfloat16):
+        together = linear_predictions(hidden, weight, bias, labels, uniform)
+        apart = [
+            linear_predictions(hidden[part], weight, bias, labels[part], uniform[part])
+            for part in (slice(0, 64), slice(64, 70))
+        ]
+        total, drawn = linear_cross_entropy(hidden, weight, bias, labels, uniform)
+    for one, others in zip(together, zip(*apart, strict=True), strict=True):
+        assert torch.equal(one, torch.cat(others))
+    assert torch.equal(drawn, together.drawn)
+    torch.testing.assert_close(total, together.losses.sum())
+    of_bias = torch.autograd.grad(total, bias)[0]
+    torch.testing.assert_close(of_bias.sum(), torch.tensor(0.0), atol=1e-4, rtol=0)  # of each row: 1 - 1
 
 
 def test_draws_follow_the_distribution():
