@@ -15,9 +15,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from bertlab.allocator import keep_freed_memory
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
-from bertlab.cli_allocator import keep_freed_memory
 from bertlab.cli_checkpoint import UNTRAINED, check_resumable, check_trained, tell_label_names
 from bertlab.cli_compile import compile_model
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
@@ -154,7 +154,8 @@ class BertlabCLI(LightningCLI):
         except ValueError as error:  # Lightning's, of values that do not go together
             raise UsageError(f"trainer: {error}") from error
         warn_of_emulated_bfloat16(trainer)
-        keep_freed_memory(trainer)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         # Lightning puts checkpoint callbacks last; ours has to save before any other touches the next step.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, Checkpoints))  # pyright: ignore[reportAttributeAccessIssue]
         return trainer

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import TrainerCallback
 
 from bertlab.interfaces import TextBatch
-from experiments.turns import Turns
+from experiments.turns import Place, Turns
 
 
 class StepTimes:
@@ -43,9 +43,7 @@ class StepTimes:
         self.epochs[-1]["ends"].append(time.perf_counter())
 
     def write(self, path: Path, rows_per_epoch: int, tokens_per_epoch: int) -> None:
-        """Write everything, with how much an epoch holds (tokens without padding); the last turn ends."""
-        if self._turns is not None:
-            self._turns.pass_on()
+        """Write everything, with how much an epoch holds (tokens without padding)."""
         content = {
             "in_turn": self._turns is not None,
             "rows_per_epoch": rows_per_epoch,
@@ -69,7 +67,7 @@ class LightningClock(Callback):
 
     def __init__(self, path: str, ring: str | None = None, place: int = 0, places: int = 1) -> None:
         self._path = Path(path)
-        self._times = StepTimes(None if ring is None else Turns(Path(ring), place, places))
+        self._times = StepTimes(None if ring is None else Turns(Place(Path(ring), place, places)))
         self._rows, self._tokens = 0, 0
         self._began = 0.0
 
@@ -118,11 +116,12 @@ class HuggingFaceClock(TrainerCallback):
         path: of the JSON file.
         rows: of the training split.
         tokens: of the training split, without padding.
+        place: in the ring in which the steps are done in turn with those of other processes; None: alone.
     """
 
-    def __init__(self, path: Path, rows: int, tokens: int) -> None:
+    def __init__(self, path: Path, rows: int, tokens: int, place: Place | None = None) -> None:
         self._path, self._rows, self._tokens = path, rows, tokens
-        self._times = StepTimes()
+        self._times = StepTimes(None if place is None else Turns(place))
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """A new epoch."""

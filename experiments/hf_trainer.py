@@ -36,6 +36,7 @@ from bertlab.data.text_classification import TextClassificationData
 from bertlab.sources.models import model_folder
 from experiments.clocks import HuggingFaceClock
 from experiments.measure import load_config
+from experiments.turns import add_place_options, place_of
 
 
 def main() -> None:
@@ -79,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--group_by_length", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--test_last", action="store_true", help="test the weights at the end too")
+    add_place_options(parser)
     parser.add_argument("--attention", choices=["eager", "sdpa"], help="default: what transformers chooses")
     return parser.parse_args()
 
@@ -143,7 +145,8 @@ def fit(options: argparse.Namespace, model: Any, tokenizer: Any, tokenised: dict
     trainer = make_trainer(options, model, tokenizer, tokenised)
     mask = tokenised["train"]["attention_mask"]
     clock = options.output / "clock.json"
-    trainer.add_callback(HuggingFaceClock(clock, len(mask), sum(sum(row) for row in mask)))
+    tokens = sum(sum(row) for row in mask)
+    trainer.add_callback(HuggingFaceClock(clock, len(mask), tokens, place_of(options)))
     trainer.train()
     results: dict[str, Any] = {"test_rows": len(tokenised["test"])}
     if options.test_last:

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from experiments.turns import within_turn
+from experiments.turns import STEPS, within_turn
 
 ROOT = Path(__file__).resolve().parents[1]
 #: The `bertlab` command and the interpreter of the environment that this process runs in.
@@ -105,6 +105,8 @@ def read_clock(path: Path) -> dict[str, Any]:
 def throughput(clock: Mapping[str, Any], warm_up_epochs: int) -> Throughput:
     """Rows and tokens of the epochs after the first ones over the time from their first step to the end of their last.
 
+    Of processes that trained in turn, the time from the first step to the end of the last one of each turn.
+
     Args:
         clock: of `read_clock`.
         warm_up_epochs: epochs that are left out at the beginning.
@@ -115,7 +117,13 @@ def throughput(clock: Mapping[str, Any], warm_up_epochs: int) -> Throughput:
     epochs = clock["epochs"][warm_up_epochs:]
     if not epochs:
         raise ValueError(f"a clock of {len(clock['epochs'])} epochs, {warm_up_epochs} of them warm-up")
-    seconds = sum(epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs)
+    seconds = 0.0
+    for epoch in epochs:
+        size = STEPS if clock.get("in_turn", False) else len(epoch["ends"])
+        turns = zip(
+            epoch["starts"][::size], [*epoch["ends"][size - 1 :: size], epoch["ends"][-1]], strict=False
+        )
+        seconds += sum(end - start for start, end in turns)
     return Throughput(
         clock["rows_per_epoch"] * len(epochs) / seconds,
         clock["tokens_per_epoch"] * len(epochs) / seconds,

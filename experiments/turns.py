@@ -2,30 +2,82 @@
 
 from __future__ import annotations
 
+import argparse
+import atexit
 import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 STEPS = 4  # in a turn
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a process in a ring.
+
+    Attributes:
+        ring: folder of the ring.
+        place: number of the process, from 0.
+        places: how many there are.
+    """
+
+    ring: Path
+    place: int
+    places: int
+
+
+def in_turn(folder: Path, runs: Mapping[str, Callable[[Place], Result]]) -> dict[str, Result]:
+    """Run commands at the same time that train in turn, a few steps each.
+
+    Args:
+        folder: of the ring, which is not there yet and is gone afterwards.
+        runs: each runs one command, whose process takes the place that it is given; by name.
+
+    Returns:
+        What they gave, by name.
+    """
+    _make_ring(folder, len(runs))
+    first = os.open(folder / "0", os.O_RDWR)  # open until the process has opened it too
+    os.write(first, b"x")
+    with ThreadPoolExecutor(len(runs)) as pool:
+        begun = {
+            name: pool.submit(run, Place(folder, number, len(runs)))
+            for number, (name, run) in enumerate(runs.items())
+        }
+        for done in as_completed(begun.values()):
+            if done.exception() is not None:
+                _free_ring(folder, len(runs))  # the others wait for it
+            done.result()
+    os.close(first)
+    shutil.rmtree(folder)
+    return {name: done.result() for name, done in begun.items()}
 
 
 class Turns:
     """The place of this process in a ring; only one of them computes at a time.
 
     A named pipe leads to each place. Who has the turn has read a byte from its own, and passes it on by writing one to
-    the next. So what a process does between two of its steps (validation, a checkpoint) is done in its turn too.
+    the next. So what a process does between two of its steps (validation, a checkpoint) is done in its turn too, and
+    what it does after the last of them: its last turn ends with the process.
 
     Args:
-        folder: of the pipes, made by `make_ring`.
-        place: of this process, from 0.
-        places: how many there are.
+        place: of this process.
     """
 
-    def __init__(self, folder: Path, place: int, places: int) -> None:
+    def __init__(self, place: Place) -> None:
         # Open for both, so that neither side waits for the other to be there.
         self._own, self._next = (
-            os.open(folder / str(number), os.O_RDWR) for number in (place, (place + 1) % places)
+            os.open(place.ring / str(number), os.O_RDWR)
+            for number in (place.place, (place.place + 1) % place.places)
         )
         self._has_turn = False
+        atexit.register(self.pass_on)
 
     def begin_step(self, step: int) -> None:
         """Before a step: at the beginning of a turn, pass on the last one and wait for this one.
@@ -45,26 +97,35 @@ class Turns:
             self._has_turn = False
 
 
-def make_ring(folder: Path, places: int) -> None:
-    """Make the pipes."""
+def _make_ring(folder: Path, places: int) -> None:
     folder.mkdir(parents=True)
     for place in range(places):
         os.mkfifo(folder / str(place))
 
 
-def start_ring(folder: Path) -> int:
-    """Give the first turn to place 0; returns the open end of its pipe, to be kept until it has opened it too."""
-    first = os.open(folder / "0", os.O_RDWR)
-    os.write(first, b"x")
-    return first
-
-
-def free_ring(folder: Path, places: int) -> None:
+def _free_ring(folder: Path, places: int) -> None:
     """After a process has failed: the others go on to their end without waiting for it."""
     for place in range(places):
         pipe = os.open(folder / str(place), os.O_RDWR)
         os.write(pipe, b"x" * 4096)  # more than there are turns
         os.close(pipe)
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `place_of` reads."""
+    parser.add_argument("--ring", type=Path, help="of experiments.turns: train in turn with other processes")
+    parser.add_argument("--place", type=int, help="of this process in the ring")
+    parser.add_argument("--places", type=int, help="of the ring")
+
+
+def place_of(options: argparse.Namespace) -> Place | None:
+    """The place that a command was given; None: it trains alone."""
+    return None if options.ring is None else Place(options.ring, options.place, options.places)
+
+
+def options_of(place: Place) -> list[str]:
+    """The options that say it to a command."""
+    return ["--ring", str(place.ring), "--place", str(place.place), "--places", str(place.places)]
 
 
 def within_turn(step: int) -> bool:

@@ -13,12 +13,13 @@ import torch
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
+from bertlab.allocator import keep_freed_memory
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.heads.classification import ClassificationHead
 from bertlab.optimizers.row_adamw import RowAdamW
 from experiments.clocks import StepTimes
-from experiments.turns import Turns
+from experiments.turns import Turns, add_place_options, place_of
 
 SOURCE = "packaged:minilm_l6_v2"
 WARMUP = 0.1
@@ -34,10 +35,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--matmul_precision", default="highest")
-    parser.add_argument("--ring", type=Path, help="of experiments.turns; this is place 0")
-    parser.add_argument("--places", type=int, help="of the ring")
+    add_place_options(parser)
     options = parser.parse_args()
     torch.set_float32_matmul_precision(options.matmul_precision)
+    keep_freed_memory()
     torch.manual_seed(options.seed)
     data = TextClassificationData(tokenizer=SOURCE, source=options.source, seed=options.seed)
     data.setup("fit")
@@ -61,7 +62,8 @@ def train(model: torch.nn.ModuleDict, data: TextClassificationData, options: arg
     total = options.epochs * len(loader)
     warmup = WARMUP * total
     scheduler = LambdaLR(optimizer, lambda step: min(step / warmup, (total - step) / (total - warmup)))
-    times = StepTimes(None if options.ring is None else Turns(options.ring, 0, options.places))
+    place = place_of(options)
+    times = StepTimes(None if place is None else Turns(place))
     model.train()
     for epoch in range(options.epochs):
         loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]

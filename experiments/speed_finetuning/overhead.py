@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import yaml
 
 from experiments.measure import PYTHON, ROOT, read_clock, run_command, step_times
 from experiments.speed_finetuning.systems import Bench
-from experiments.turns import free_ring, make_ring, start_ring
+from experiments.turns import Place, in_turn, options_of
 
 HEAD_ONLY = ROOT / "experiments" / "speed_finetuning" / "head_only.yaml"
 
@@ -35,32 +33,21 @@ def measure_overhead(bench: Bench, settings: dict[str, Any], seed: int) -> dict[
         seed: of weights of the head, dropout, and the order of the rows.
     """
     folders = {system: bench.folder("overhead", system, seed) for system in SYSTEMS}
-    ring = bench.folder("overhead", "ring", seed)
-    make_ring(ring, len(SYSTEMS))
-    first = start_ring(ring)
-    with ThreadPoolExecutor(len(SYSTEMS)) as pool:
-        begun = [
-            pool.submit(partial(_run, bench, settings, system, seed, ring, folder))
-            for system, folder in folders.items()
-        ]
-        for done in as_completed(begun):
-            if done.exception() is not None:
-                free_ring(ring, len(SYSTEMS))  # the others wait for it
-            done.result()
-    os.close(first)
-    shutil.rmtree(ring)
+    runs = {
+        system: partial(_run, bench, settings, system, seed, folder) for system, folder in folders.items()
+    }
+    in_turn(bench.folder("overhead", "ring", seed), runs)
     return {system: _row(bench, folder) for system, folder in folders.items()}
 
 
-def _run(bench: Bench, settings: dict[str, Any], system: str, seed: int, ring: Path, folder: Path) -> None:
-    epochs, overlay, place = settings["epochs"], settings["overlay"], SYSTEMS.index(system)
+def _run(bench: Bench, settings: dict[str, Any], system: str, seed: int, folder: Path, place: Place) -> None:
+    epochs, overlay = settings["epochs"], settings["overlay"]
     if system == "loop":
-        command = [*_loop_command(bench, overlay, seed, epochs, folder), "--ring", str(ring)]
-        run_command([*command, "--places", str(len(SYSTEMS))], folder / "log.txt")
+        command = [*_loop_command(bench, overlay, seed, epochs, folder), *options_of(place)]
+        run_command(command, folder / "log.txt")
         return
     flags = ["--config", str(HEAD_ONLY)] if system == "bertlab_head_only" else []
-    clock = {"ring": ring, "place": place, "places": len(SYSTEMS)}
-    bench.bertlab_fit(folder, overlay, seed, epochs, flags, clock)
+    bench.bertlab_fit(folder, overlay, seed, epochs, place, flags)
 
 
 def _row(bench: Bench, folder: Path) -> dict[str, Any]:

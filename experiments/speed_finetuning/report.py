@@ -69,7 +69,7 @@ def check_same_data(rows: Rows) -> None:
 
 def training_table(rows: Rows) -> str:
     """Every system with its rates, and how many times it bertlab reaches."""
-    head = ["", "examples/s", "real tokens/s", *_ratio_titles(rows), "whole command, s", "peak memory, MiB",
+    head = ["", "examples/s", "real tokens/s", *_ratio_titles(rows), "peak memory, MiB",
             "test loss", "test macro F1"]  # fmt: skip
     table = [head]
     for system in systems_of(rows):
@@ -79,7 +79,6 @@ def training_table(rows: Rows) -> str:
                 f"{median_of(rows, 'examples_per_second', system=system):.0f}",
                 f"{median_of(rows, 'tokens_per_second', system=system):.0f}",
                 *_ratios(rows, system),
-                f"{median_of(rows, 'command_seconds', system=system):.0f}",
                 f"{median_of(rows, 'peak_mib', system=system):.0f}",
                 f"{median_of(rows, 'test_loss', system=system):.3f}",
                 f"{median_of(rows, 'macro_f1', system=system):.4f}",

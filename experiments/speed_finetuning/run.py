@@ -16,6 +16,7 @@ from experiments.speed_finetuning.overhead import SYSTEMS, measure_overhead
 from experiments.speed_finetuning.report import report
 from experiments.speed_finetuning.systems import Bench
 from experiments.texts import write_splits
+from experiments.turns import Place, in_turn
 
 FOLDER = Path(__file__).parent
 WORK = ROOT / "runs" / "experiments" / FOLDER.name
@@ -46,11 +47,17 @@ def runs(study: dict[str, Any]) -> Iterator[Run]:
 
 
 def trainings(bench: Bench, study: dict[str, Any]) -> Iterator[Run]:
-    """All systems train on the same rows."""
-    training = study["training"]
+    """All systems train on the same rows, at the same time and in turn."""
+    systems, epochs = study["training"]["systems"], study["training"]["epochs"]
+
+    @cache
+    def measured(seed: int) -> dict[str, dict[str, Any]]:
+        runs = {name: partial(fit, bench, name, settings, seed, epochs) for name, settings in systems.items()}
+        return in_turn(bench.folder("fit", "ring", seed), runs)
+
     for seed in study["seeds"]:
-        for system, settings in training["systems"].items():
-            run = partial(fit, bench, system, settings, seed, training["epochs"])
+        for system in systems:
+            run = partial(lambda seed, system: measured(seed)[system], seed, system)
             yield {"part": "training", "seed": seed, "system": system}, run
 
 
@@ -63,9 +70,11 @@ def overheads(bench: Bench, study: dict[str, Any]) -> Iterator[Run]:
             yield {"part": "overhead", "seed": seed, "system": system}, run
 
 
-def fit(bench: Bench, system: str, settings: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+def fit(
+    bench: Bench, system: str, settings: dict[str, Any], seed: int, epochs: int, place: Place
+) -> dict[str, Any]:
     """Train, and leave no checkpoints: they are large."""
-    row = bench.fit(system, settings, seed, epochs)
+    row = bench.fit(system, settings, seed, epochs, place)
     shutil.rmtree(bench.folder("fit", system, seed))
     return row
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.measure import BERTLAB, PYTHON, read_clock, run_command, throughput
+from experiments.measure import BERTLAB, PYTHON, Cost, read_clock, run_command, throughput
+from experiments.turns import Place, options_of
 
 BATCH_SIZE, LEARNING_RATE, WARMUP = 32, 5e-5, 0.1  # of finetune.yaml, which has bertlab's defaults
 
@@ -32,16 +33,24 @@ class Bench:
     work: Path
     warm_up_epochs: int
 
-    def fit(self, system: str, settings: Mapping[str, Any], seed: int, epochs: int) -> dict[str, Any]:
-        """Train one system; its row of results."""
+    def fit(
+        self,
+        system: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        epochs: int,
+        place: Place | None = None,
+    ) -> dict[str, Any]:
+        """Train one system, alone or in turn with others; its row of results."""
         folder = self.folder("fit", system, seed)
         if system.startswith("bertlab"):
-            cost = self.bertlab_fit(folder, settings.get("overlay"), seed, epochs)
+            cost = self.bertlab_fit(folder, settings.get("overlay"), seed, epochs, place)
             scores = json.loads((folder / "fit" / "0" / "results.json").read_text(encoding="utf-8"))["test"]
         else:
             command = [PYTHON, "-m", "experiments.hf_trainer", "fit", *self._hf_options(settings, folder)]
             command += ["--seed", str(seed), "--epochs", str(epochs), "--batch_size", str(BATCH_SIZE)]
             command += ["--learning_rate", str(LEARNING_RATE), "--warmup_fraction", str(WARMUP)]
+            command += [] if place is None else options_of(place)
             cost = run_command(command, folder / "log.txt")
             scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["best"]
         clock = read_clock(folder / "clock.json")
@@ -52,7 +61,6 @@ class Bench:
             "step_seconds": rates.step_seconds,
             "rows_per_epoch": clock["rows_per_epoch"],
             "tokens_per_epoch": clock["tokens_per_epoch"],
-            "command_seconds": cost.seconds,
             "peak_mib": cost.peak_mib,
             "test_loss": float(scores["loss"]),
             "macro_f1": float(scores["macro_f1"]),
@@ -64,11 +72,11 @@ class Bench:
         overlay: str | None,
         seed: int,
         epochs: int,
+        place: Place | None = None,
         flags: Sequence[str] = (),
-        clock: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """`bertlab fit` with everything it logs by default, and the clock, with these arguments of its own."""
-        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder, clock), "--run.name", "fit"]
+    ) -> Cost:
+        """`bertlab fit` with everything it logs by default, and the clock."""
+        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder, place), "--run.name", "fit"]
         command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs), *flags]
         return run_command(command, folder / "log.txt")
 
@@ -97,9 +105,8 @@ class Bench:
         """Where a run leaves what it makes."""
         return self.work / f"{verb}_{system}_{seed}"
 
-    def _bertlab_options(
-        self, overlay: str | None, folder: Path, clock: Mapping[str, Any] | None = None
-    ) -> list[str]:
+    def _bertlab_options(self, overlay: str | None, folder: Path, place: Place | None = None) -> list[str]:
+        turns = {} if place is None else asdict(place)
         configs = ["--config", self.config, *(["--config", overlay] if overlay else [])]
         return [
             *configs,
@@ -107,7 +114,7 @@ class Bench:
             *("--run.root", str(folder), "--run.version", "0"),
             *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
             *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
-            *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in (clock or {}).items()),
+            *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in turns.items()),
         ]
 
     def _hf_options(self, settings: Mapping[str, Any], folder: Path) -> list[str]:

@@ -7,15 +7,14 @@ import subprocess
 import sys
 
 import pytest
-from lightning.pytorch import Trainer
 
-from bertlab.cli_allocator import keep_freed_memory
+from bertlab.allocator import keep_freed_memory
 
 #: Takes 100 MB again and again; prints what the function says, and the page faults before and after it.
 TAKE = """
 import resource
 import torch
-from tests.test_cli_allocator import keep_freed_memory, trainer
+from bertlab.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
 def faults() -> int:
@@ -23,12 +22,8 @@ def faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(25_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults(), int(keep_freed_memory(trainer())), faults())
+print(faults(), int(keep_freed_memory()), faults())
 """
-
-
-def trainer() -> Trainer:
-    return Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
 
 
 def test_memory_is_there_for_the_next_step() -> None:
@@ -43,4 +38,4 @@ def test_memory_is_there_for_the_next_step() -> None:
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_the_environment_is_heeded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "some")
-    assert not keep_freed_memory(trainer())
+    assert not keep_freed_memory()
