@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
 
     By itself glibc asks the operating system for each piece above 32 MB anew, and gives the end of its heap back when
     that is free: in each step of a training the activations and large gradients are mapped page by page and filled
-    with zeros, which takes longer than much of the arithmetic on them. About as much is kept as a step needs at most.
+    with zeros, which takes longer than much of the arithmetic on them. Somewhat more is kept than a step needs at most:
+    aligned memory does not always fit into the hole that it left.
     `bertlab fit | validate | test | predict` call it where they work on a CPU; a script of one's own may too.
 
     Nothing is changed where the environment says how to allocate (a variable that begins with `MALLOC_`, or

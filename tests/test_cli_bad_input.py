@@ -84,7 +84,7 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "no such tokenizer": (["--data.tokenizer=nobody/nothing"], r"tokenizer: 'nobody/nothing' cannot be read"),
     "a larger vocabulary": (
         ["--data.tokenizer={project}/larger"],
-        r"has 305 tokens, the embedding of the encoder .* only 35 rows",
+        r"has 305 tokens, the embedding of the encoder .* only 160 rows",
     ),
     "another problem": (
         ["--model.problem=multi_label"],
@@ -108,7 +108,10 @@ FLAGS: dict[str, tuple[list[str], str]] = {
         [*callback(STAGED), *callback("bertlab.callbacks.auto_freeze.AutoFreeze")],
         "AutoFreeze and StagedUnfreezing both claim|StagedUnfreezing and AutoFreeze both claim",
     ),
-    "a rate below zero": (["--model.optimizer.lr=-1"], r"model\.init_args\.optimizer: Invalid learning rate"),
+    "a rate below zero": (
+        ["--model.optimizer.lr=-1"],
+        r"model\.init_args\.optimizer: RowAdamW\.lr takes a number of 0 or more",
+    ),
     "no rows in a batch": (["--data.batch_size=0"], "batch_size: 0 is not a positive number"),
     "no micro-batches": (
         ["--trainer.accumulate_grad_batches=0"],

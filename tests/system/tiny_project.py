@@ -43,7 +43,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 #: Of the table of the word pieces: so many that `RowAdamW` leaves out those that no text has.
-TABLE_ROWS = 512
+TABLE_ROWS = 160
 
 
 def write_model(folder: Path) -> Path:
