@@ -10,15 +10,20 @@ from torch.nn import functional
 BFLOAT16_CPU = 64
 
 
+def product_dtype(values: Tensor) -> torch.dtype:
+    """The precision of a product: that of autocast where it is on, else that of what is multiplied."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
+
+
 def row_multiple(weight: Tensor) -> int:
     """What the rows of a product with a weight are made up to a multiple of, where shapes shall come again.
 
     Args:
         weight: of the product, which follows autocast where that is on.
     """
-    device = weight.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    return BFLOAT16_CPU if device == "cpu" and dtype == torch.bfloat16 else 1
+    on_cpu = weight.device.type == "cpu"
+    return BFLOAT16_CPU if on_cpu and product_dtype(weight) == torch.bfloat16 else 1
 
 
 def pad_rows(values: Tensor, multiple: int) -> Tensor:

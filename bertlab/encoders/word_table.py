@@ -21,9 +21,8 @@ class GradientMemory:
     """
 
     def __init__(self) -> None:
-        self._last: Tensor | None = (
-            None  # the same memory, and count of changes, as the gradient that was made last
-        )
+        #: with the memory, and the count of changes, of the gradient that was made last.
+        self._last: Tensor | None = None
         self._version = 0
         self._rows: Tensor | None = None
 

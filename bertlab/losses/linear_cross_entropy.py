@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bertlab.row_multiple import pad_rows, row_multiple
+from bertlab.row_multiple import pad_rows, product_dtype, row_multiple
 
 #: Logits of a chunk. On a CPU 16 MB, which the allocator of glibc keeps for the next chunk (above 32 MB every chunk
 #: is mapped anew, several times slower); an accelerator wants large products.
@@ -155,8 +155,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _decoder(hidden: Tensor, weight: Tensor, bias: Tensor) -> _Decoder:
     """The decoder in the precision of autocast where it is on, else in that of the states."""
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    dtype = product_dtype(hidden)
     return _Decoder(weight.detach().to(dtype), bias.detach().to(dtype))
 
 

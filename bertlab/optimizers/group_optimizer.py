@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 
 class GroupOptimizer(Optimizer, ABC):
@@ -73,3 +74,43 @@ class GroupOptimizer(Optimizer, ABC):
 def gradients(parameters: list[Tensor]) -> list[Tensor]:
     """Their gradients; of those that have one."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def adamw_update(
+    parameters: list[Tensor],
+    found: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    group: dict[str, Any],
+    fused: bool,
+) -> None:
+    """AdamW as torch computes it, in place.
+
+    Args:
+        parameters: that are updated.
+        found: their gradients.
+        first: their first moments.
+        second: their second moments.
+        steps: their numbers of steps, scalars, counted on here.
+        group: with `lr`, `betas`, `eps` and `weight_decay`.
+        fused: by torch's fused kernel; False: by its operations on lists of tensors.
+    """
+    beta1, beta2 = group["betas"]
+    adamw(
+        parameters,
+        found,
+        first,
+        second,
+        [],
+        steps,
+        foreach=not fused,
+        fused=fused,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )

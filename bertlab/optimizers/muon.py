@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
-from bertlab.optimizers.group_optimizer import GroupOptimizer, gradients
+from bertlab.optimizers.group_optimizer import GroupOptimizer, adamw_update, gradients
 from bertlab.optimizers.orthogonal import orthogonalized
 
 
@@ -103,22 +102,14 @@ class Muon(GroupOptimizer):
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             self.state[parameter].setdefault("step", torch.tensor(0.0))
-        beta1, beta2 = group["betas"]
-        adamw(
+        adamw_update(
             parameters,
             gradients(parameters),
             self.moments(parameters, "exp_avg"),
             self.moments(parameters, "exp_avg_sq"),
-            [],
             [self.state[parameter]["step"] for parameter in parameters],
-            foreach=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
+            group,
+            fused=False,
         )
 
     @staticmethod

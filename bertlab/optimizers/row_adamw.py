@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from bertlab.interfaces.gradient_rows import named_rows
-from bertlab.optimizers.group_optimizer import GroupOptimizer, gradients
+from bertlab.optimizers.group_optimizer import GroupOptimizer, adamw_update, gradients
 
 #: Up to this share of a table its rows are taken out, updated and put back; beyond it that takes longer than all rows.
 FEW = 0.25
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_ALL = torch.ones(1, dtype=torch.bool)
 
 
 class RowAdamW(GroupOptimizer):
@@ -73,13 +71,14 @@ class RowAdamW(GroupOptimizer):
                 self._activate_named(parameter)
             elif "active" in self.state[parameter]:  # begun on a CPU, resumed elsewhere
                 self._activate(parameter, torch.ones_like(self.state[parameter]["active"]))
-            if self.state[parameter].get("active", _ALL).all():
+            active = self.state[parameter].get("active")
+            if active is None or active.all():
                 whole.append(parameter)
             else:
                 self._update_rows(parameter, group)
         if whole:
             first, second = (self.moments(whole, name) for name in _MOMENTS)
-            _adamw(whole, gradients(whole), first, second, self._steps(whole), group)
+            adamw_update(whole, gradients(whole), first, second, self._steps(whole), group, fused=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a state, of this optimizer or of `torch.optim.AdamW`."""
@@ -117,7 +116,7 @@ class RowAdamW(GroupOptimizer):
         rows = state["active"].nonzero().squeeze(1)
         few, gradient = (whole.index_select(0, rows) for whole in (table, gradients([table])[0]))
         first, second = (state[name] for name in _MOMENTS)
-        _adamw([few], [gradient], [first], [second], self._steps([table]), group)
+        adamw_update([few], [gradient], [first], [second], self._steps([table]), group, fused=True)
         table.index_copy_(0, rows, few)
 
     def _steps(self, parameters: list[Tensor]) -> list[Tensor]:
@@ -152,30 +151,3 @@ def _with_gradient(table: Tensor, known: Tensor) -> Tensor:
 def _not_zero(table: Tensor) -> Tensor:
     """(R,) which rows of an (R, D) table are not all zeros; of its bytes, many times as fast as of its numbers."""
     return table.contiguous().view(torch.uint8).amax(1) != 0
-
-
-def _adamw(
-    parameters: list[Tensor],
-    found: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    steps: list[Tensor],
-    group: dict[str, Any],
-) -> None:
-    beta1, beta2 = group["betas"]
-    adamw(
-        parameters,
-        found,
-        first,
-        second,
-        [],
-        steps,
-        fused=True,
-        amsgrad=False,
-        beta1=beta1,
-        beta2=beta2,
-        lr=group["lr"],
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        maximize=False,
-    )
