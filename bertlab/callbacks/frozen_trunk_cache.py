@@ -15,10 +15,11 @@ from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.trunk_filling import filled_store, remove_leftovers, rows_of
+from bertlab.callbacks.trunk_filling import epochs_of, filled_store, remove_leftovers, rows_of
 from bertlab.callbacks.trunk_keys import TrunkWatch
 from bertlab.callbacks.trunk_lookup import TrunkLookup
 from bertlab.callbacks.trunk_store import GIB
+from bertlab.callbacks.undone import Undone
 from bertlab.interfaces import HasEncoderBlocks, HasFixedRows, HasTrunk
 
 
@@ -72,8 +73,9 @@ class FrozenTrunkCache(Strategy):
         #: of the weights that are kept for.
         self._kept = 0
         self._new_epoch = False
-        #: what the last event on the timeline was about.
+        #: what the last event on the timeline was about, and whether any was of rows that are kept.
         self._told: list[Any] = []
+        self._has_kept = False
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse a task or data that it cannot work with; warn of an encoder that cannot be divided."""
@@ -99,6 +101,32 @@ class FrozenTrunkCache(Strategy):
     def never_acts(self, horizon: Horizon) -> str | None:
         """Whether anything can be frozen."""
         return None if self._freezes else "no other strategy freezes blocks (StagedUnfreezing does)"
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether nothing was ever kept, and why not."""
+        if self._has_kept:
+            return None
+        why = f"the last time because {self._told[1]}" if self._told else "nothing, or the embeddings alone"
+        return Undone(
+            what="kept nothing of any row",
+            waited_for="a stage with frozen lower blocks whose output it can keep",
+            instead=f"What was frozen ({why}) was run anew in every step",
+            advice="lower `minimum_epochs`, make such stages longer, or leave it out",
+        )
+
+    def untimed(self, run: Run) -> str | None:
+        """That steps are timed as if nothing were kept."""
+        module = run.trainer.lightning_module
+        assert isinstance(module, HasEncoderBlocks)
+        self._watch = TrunkWatch(module.encoder_blocks())
+        blocks, obstacle = self._frozen(run.trainer, module)
+        if blocks == 0 or obstacle:
+            return None
+        return (
+            "what frozen blocks make of each row will be read and not computed, which timed steps do not show: these "
+            "steps will take less time than is said here, after a pass forward over the training split that fills the "
+            "cache"
+        )
 
     def apply(self, run: Run) -> None:
         """Keep the run for events: what is kept follows what other strategies freeze."""
@@ -182,11 +210,11 @@ class FrozenTrunkCache(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """The stage, and which event came last; nothing that is kept of rows."""
-        return super().state_dict() | {"told": list(self._told)}
+        return super().state_dict() | {"told": list(self._told), "has_kept": self._has_kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._told = list(state_dict["told"])
+        self._told, self._has_kept = list(state_dict["told"]), state_dict.get("has_kept", False)
         super().load_state_dict(state_dict)
 
     def _frozen(self, trainer: Trainer, module: LightningModule) -> tuple[int, str | None]:
@@ -197,7 +225,7 @@ class FrozenTrunkCache(Strategy):
             return 0, None  # embeddings alone are computed as fast as they are read
         if module.trunk_unit(blocks) is None:
             return blocks, "the encoder cannot be divided above them"
-        epochs = _epochs_of_stage(trainer)
+        epochs = epochs_of(Conductor.of(trainer).training_stage, trainer)
         if epochs < self.minimum_epochs:
             return blocks, f"the stage lasts {epochs:.2f} epochs, less than minimum_epochs"
         return blocks, None
@@ -209,7 +237,7 @@ class FrozenTrunkCache(Strategy):
         lookup.stores.clear()  # before the room is taken again
         store = filled_store(trainer, "train", blocks, int(self.max_gib * GIB), self._dtype)
         lookup.stores["train"], lookup.blocks, lookup.valid, self._kept = store, blocks, True, weights
-        lookup.weights = self._watch.weights(blocks)
+        lookup.weights, self._has_kept = self._watch.weights(blocks), True
         facts = {
             "blocks": self._watch.names(blocks),
             "rows": len(store.rows),
@@ -233,13 +261,3 @@ class FrozenTrunkCache(Strategy):
         if self._lookup is not None:
             self._lookup.forget()
         self._lookup = None
-
-
-def _epochs_of_stage(trainer: Trainer) -> float:
-    """How many passes over the training split the stage lasts; infinite where nobody knows."""
-    stage = Conductor.of(trainer).training_stage
-    if stage is None or stage.stage_end is None:
-        return math.inf
-    loader: Any = trainer.train_dataloader
-    # All its batches, whatever limit_train_batches is.
-    return (stage.stage_end - stage.stage_start) * trainer.accumulate_grad_batches / len(loader)

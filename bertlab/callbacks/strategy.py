@@ -44,6 +44,7 @@ from bertlab.callbacks.triggers import (
     InTurn,
     OnPlateau,
 )
+from bertlab.callbacks.undone import Undone, still_waiting
 
 __all__ = [
     "AtEpoch",
@@ -128,6 +129,22 @@ class Strategy(Callback):
 
     def never_acts(self, horizon: Horizon) -> str | None:
         """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
+        return None
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """What this strategy has not done, now that training has ended or was told to stop; None: it has done its work.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+        """
+        return still_waiting(self, run)
+
+    def untimed(self, run: Run) -> str | None:
+        """What of the step that begins the timed steps of `bertlab plan` do not show, for readers; None: nothing.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+        """
         return None
 
     def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter] | None:

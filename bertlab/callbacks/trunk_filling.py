@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
+from bertlab.callbacks.run import Run
 from bertlab.callbacks.trunk_store import TrunkStore
 from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork
 from bertlab.samplers.sorted_batches import sorted_batches
@@ -58,6 +60,15 @@ def rows_of(trainer: Trainer, split: str) -> FixedRows:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(data, HasFixedRows)
     return data.dataset(split)
+
+
+def epochs_of(stage: Run | None, trainer: Trainer) -> float:
+    """How many passes over the training split a stage lasts; infinite where nobody knows."""
+    if stage is None or stage.stage_end is None:
+        return math.inf
+    loader: Any = trainer.train_dataloader
+    # All its batches, whatever limit_train_batches is.
+    return (stage.stage_end - stage.stage_start) * trainer.accumulate_grad_batches / len(loader)
 
 
 def store_path(trainer: Trainer, split: str) -> Path:

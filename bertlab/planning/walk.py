@@ -74,7 +74,6 @@ class Walk:
             warned: what was warned of on the way.
         """
         module = self.trainer.lightning_module
-        without_effect = [] if self.strategies is None else list(self.strategies.without_effect())
         return Plan(
             name=name,
             total_steps=self.standpoint.total_steps,
@@ -82,7 +81,7 @@ class Walk:
             steps=self.steps,
             stages=[] if self.strategies is None else self.strategies.stages,
             validations=self.validations,
-            warnings=[*warned, *without_effect],
+            warnings=warned,
             remarks=list(self._remarks()),
             device=self.trainer.strategy.root_device.type,
             devices=self.trainer.world_size,
@@ -152,6 +151,8 @@ class Walk:
             yield "trainer.val_check_interval is a time, so nobody knows at which steps validations come"
         if self.strategies is not None and (keeping := self.strategies.keeping_copies()):
             yield f"the memory is without the copies of the weights that {' and '.join(keeping)} keep"
+        if self.strategies is not None and self.timed.count:
+            yield from self.strategies.untimed()
         steps = self.standpoint.total_steps - self.standpoint.first
         if len(self.steps) < steps:
             yield f"plan.csv has {len(self.steps):,} of {steps:,} steps (plan.max_rows {self.settings.max_rows:,})"
