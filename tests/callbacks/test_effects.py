@@ -71,7 +71,7 @@ def equal_costs(**arguments: float) -> CostWeightedLoss:
             None,
             "StagedUnfreezing: {} leaves all rates as they are and freezes nothing",
         ),
-        (Bends(lambda step: 1.0), None, "Bends never acts: {} leaves all rates as they are"),
+        (Bends(lambda _: 1.0), None, "Bends never acts: {} leaves all rates as they are"),
     ],
 )
 def test_arguments_without_effect(
@@ -109,7 +109,7 @@ def test_of_a_long_training_few_steps_are_looked_at() -> None:
         horizon=Horizon(total, total),
         blocks=Blocks(TinyTask().blocks()),
         trainer=Trainer(),
-        record=lambda what, facts: None,
+        record=lambda *_: None,
         starting_weights={},
     )
     strategy.apply(run)

@@ -89,8 +89,8 @@ WAITED: dict[str, tuple[list[Strategy], list[float], list[str]]] = {
         [by_hand(until_plateau="val/loss")],
         LATE,
         [
-            f"StagedUnfreezing did not get beyond stage 0 of 0 to 1 {ENDED} step 18. Never trained: embeddings, layer.0, "
-            "layer.1. "
+            f"StagedUnfreezing did not get beyond stage 0 of 0 to 1 {ENDED} step 18. Never trained: embeddings, "
+            "layer.0, layer.1. "
         ],
     ),
     "restarts": (
@@ -118,16 +118,16 @@ WAITED: dict[str, tuple[list[Strategy], list[float], list[str]]] = {
         BETTER,
         [
             f"LrRestarts never restarted {ENDED} {PLATEAU}. ",
-            f"StochasticAverage took no weights {ENDED} the end of a cycle from step 7 on, that is {PLATEAU}, with which "
-            "the next cycle begins. What was validated, kept and is exported are the trained weights. ",
+            f"StochasticAverage took no weights {ENDED} the end of a cycle from step 7 on, that is {PLATEAU}, with "
+            "which the next cycle begins. What was validated, kept and is exported are the trained weights. ",
         ],
     ),
     "a cache": (
         [by_hand(until_step=4), FrozenTrunkCache()],
         BETTER,
         [
-            f"FrozenTrunkCache kept nothing of any row {ENDED} a stage with frozen lower blocks whose output it can keep. "
-            "What was frozen (the last time because the stage lasts 0.67 epochs, less than minimum_epochs) was run anew"
+            f"FrozenTrunkCache kept nothing of any row {ENDED} a stage with frozen lower blocks whose output it can "
+            "keep. What was frozen (the last time because the stage lasts 0.67 epochs, less than minimum_epochs) was "
         ],
     ),
     "one of one's own": (
@@ -195,8 +195,9 @@ def test_freezing_by_gradients(settled: int, tmp_path: Path, monkeypatch: pytest
 STOPPED: dict[str, tuple[Strategy, str]] = {
     "unfreezing": (
         StagedUnfreezing(stage_steps=5),
-        "StagedUnfreezing did not get beyond stage 0 of 0 to 4 by step 4, where training was stopped before its 18 steps "
-        "were done: it waited for step 5. Never trained: embeddings, layer.0, layer.1, layer.2. Train to the end, or lower",
+        "StagedUnfreezing did not get beyond stage 0 of 0 to 4 by step 4, where training was stopped before its 18 "
+        "steps were done: it waited for step 5. Never trained: embeddings, layer.0, layer.1, layer.2. Train to the "
+        "end, or lower `patience`",
     ),
     "an average": (
         ExponentialAverage(start_step=9),
@@ -205,8 +206,8 @@ STOPPED: dict[str, tuple[Strategy, str]] = {
     ),
     "weights that come late": (
         CostWeightedLoss(start_step=9),
-        "CostWeightedLoss never acted by step 4, where training was stopped before its 18 steps were done: it waited for "
-        "step 9. In every step it weighs all classes alike. Train to the end, or let it begin earlier.",
+        "CostWeightedLoss never acted by step 4, where training was stopped before its 18 steps were done: it waited "
+        "for step 9. In every step it weighs all classes alike. Train to the end, or let it begin earlier.",
     ),
 }
 

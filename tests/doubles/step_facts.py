@@ -24,10 +24,11 @@ class StepFacts(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if hasattr(batch, "lengths"):
-            self.sequences += len(batch.lengths)
-            self.tokens += int(batch.lengths.sum())
-            self.masked += len(getattr(batch, "masked_positions", ()))
+        for part in getattr(batch, "parts", (batch,)):  # of several tasks
+            if hasattr(part, "lengths"):
+                self.sequences += len(part.lengths)
+                self.tokens += int(part.lengths.sum())
+                self.masked += len(getattr(part, "masked_positions", ()))
 
     def in_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         blocks: dict[str, list[Any]] = {}
@@ -43,6 +44,7 @@ class StepFacts(Callback):
                     name: sum(p.numel() for p in held if p.requires_grad) / sum(p.numel() for p in held)
                     for name, held in blocks.items()
                 },
+                "parameters": sum(p.numel() for held in blocks.values() for p in held if p.requires_grad),
                 "class_weights": None if weights is None else weights.tolist(),
                 "sequences": self.sequences,
                 "tokens": self.tokens,

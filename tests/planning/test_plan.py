@@ -256,8 +256,36 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     out = said(capsys)
     assert "0 – 11, or until gradients settle" in out
     assert "from step 1 on AutoFreeze may act" in out
+    said_of_passes = (
+        "ChildTuning, in steps 0 – 11 (AutoFreeze 0): before the first of them the data of 12 steps is passed"
+    )
+    assert said_of_passes in out
+    assert said_of_passes in Path("runs/run/plans/0/report.html").read_text()
     assert "without the copies of the weights that ExponentialAverage keep" in out
     assert "warning" not in out
+
+
+def test_steps_that_read_a_cache_are_said_to_be_timed_without_it(
+    bert: str, texts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not of stages that are too short for the cache, or that freeze the embeddings alone."""
+    stages = [
+        {"train": ["head"], "until_epoch": 1},
+        {"train": ["layer.3-head"], "until_epoch": 2},
+        {"train": ["layer.4-head"], "until_epoch": 2.5},
+        {"train": ["layer.0-head"]},
+    ]
+    strategies = [
+        strategy("StagedUnfreezing", stages=stages),
+        strategy("FrozenTrunkCache", minimum_epochs=0.9),
+    ]
+    run = write_run(bert, texts, strategies)
+    message = "FrozenTrunkCache, in steps 0 – 11 (StagedUnfreezing 0), 12 – 23 (StagedUnfreezing 1): what frozen blocks"
+    plan(*run, "--plan.timed_steps=1")
+    assert message in said(capsys)
+    assert message in Path("runs/run/plans/0/report.html").read_text()
+    plan(*run, UNTIMED)  # where there is no duration there is nothing to say of it
+    assert "FrozenTrunkCache, in steps" not in said(capsys)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "schedule_free"])
