@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +16,19 @@ from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.trunk_filling import epochs_of, filled_store, remove_leftovers, rows_of
+from bertlab.callbacks.trunk_filling import (
+    dividable_task,
+    epochs_of,
+    filled_store,
+    remove_leftovers,
+    rows_of,
+    store_of,
+)
 from bertlab.callbacks.trunk_keys import TrunkWatch
 from bertlab.callbacks.trunk_lookup import TrunkLookup
 from bertlab.callbacks.trunk_store import GIB
 from bertlab.callbacks.undone import Undone
-from bertlab.interfaces import HasEncoderBlocks, HasFixedRows, HasTrunk
+from bertlab.interfaces import HasEncoderBlocks, HasTrunk
 
 
 class FrozenTrunkCache(Strategy):
@@ -79,17 +87,7 @@ class FrozenTrunkCache(Strategy):
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse a task or data that it cannot work with; warn of an encoder that cannot be divided."""
-        module, data = trainer.lightning_module, getattr(trainer, "datamodule", None)
-        if not isinstance(module, HasTrunk):
-            raise TypeError(
-                "FrozenTrunkCache needs a task that can be run in two parts, such as SequenceClassification; "
-                f"{type(module).__name__} has no trunk(batch, blocks)"
-            )
-        if not isinstance(data, HasFixedRows):
-            raise TypeError(
-                "FrozenTrunkCache needs data whose rows it can read beside the batches, such as "
-                f"TextClassificationData; {type(data).__name__} has no dataset(name)"
-            )
+        module = dividable_task(trainer)
         strategies = Conductor.of(trainer).strategies
         self._freezes = any(s.touches & FREEZING for s in strategies)
         if self._freezes and module.trunk_unit(2) is None:
@@ -115,7 +113,7 @@ class FrozenTrunkCache(Strategy):
         )
 
     def untimed(self, run: Run) -> str | None:
-        """That steps are timed as if nothing were kept."""
+        """That rows are run through the frozen blocks before they are read."""
         module = run.trainer.lightning_module
         assert isinstance(module, HasEncoderBlocks)
         self._watch = TrunkWatch(module.encoder_blocks())
@@ -123,10 +121,20 @@ class FrozenTrunkCache(Strategy):
         if blocks == 0 or obstacle:
             return None
         return (
-            "what frozen blocks make of each row will be read and not computed, which timed steps do not show: these "
-            "steps will take less time than is said here, after a pass forward over the training split that fills the "
-            "cache"
+            "what frozen blocks make of each row is read and not computed; so they are timed, with every row kept "
+            "(max_gib); the duration is without the pass forward over the training split that fills the cache"
         )
+
+    def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
+        """Keep the rows of the step."""
+        self._forget()
+        blocks, obstacle = self._frozen(run.trainer, run.trainer.lightning_module)
+        if blocks and not obstacle:
+            self._answer(run.trainer.lightning_module)
+            lookup = self._lookup
+            assert lookup is not None
+            lookup.stores["train"] = store_of(run.trainer, batches, blocks, self._dtype)
+            lookup.blocks, lookup.weights = blocks, self._watch.weights(blocks)
 
     def apply(self, run: Run) -> None:
         """Keep the run for events: what is kept follows what other strategies freeze."""
@@ -140,9 +148,8 @@ class FrozenTrunkCache(Strategy):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be asked by the task."""
         super().on_train_start(trainer, pl_module)
-        assert isinstance(pl_module, HasTrunk)
         assert isinstance(pl_module, HasEncoderBlocks)
-        pl_module.known_trunk = self._lookup = TrunkLookup(pl_module)
+        self._answer(pl_module)
         self._watch = TrunkWatch(pl_module.encoder_blocks())
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -216,6 +223,11 @@ class FrozenTrunkCache(Strategy):
         """Take back what `state_dict` gave."""
         self._told, self._has_kept = list(state_dict["told"]), state_dict.get("has_kept", False)
         super().load_state_dict(state_dict)
+
+    def _answer(self, module: LightningModule) -> None:
+        """Be asked by the task from now on."""
+        assert isinstance(module, HasTrunk)
+        module.known_trunk = self._lookup = TrunkLookup(module)
 
     def _frozen(self, trainer: Trainer, module: LightningModule) -> tuple[int, str | None]:
         """How many of the lowest blocks are frozen, and why what they give is not kept; None: it is."""

@@ -147,6 +147,14 @@ class Strategy(Callback):
         """
         return None
 
+    def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
+        """Do what training would have done long before a step that `bertlab plan` is about to time.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+            batches: the micro-batches of the step on this rank.
+        """
+
     def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter] | None:
         """The parameters without which this strategy does nothing while they are frozen; None: it needs none.
 

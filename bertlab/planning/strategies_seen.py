@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bertlab.callbacks.conductor import Conductor
@@ -77,14 +77,20 @@ class StrategiesSeen:
         for (name, text), where in places.items():
             yield f"{name}, in steps {', '.join(where)}: {text}"
 
-    def working_on_the_loss(self) -> frozenset[str]:
-        """Strategies that have their part in computing the gradients of the step they stand before."""
+    def making_a_difference(self) -> frozenset[str]:
+        """Strategies that have their part in what the step costs that they stand before, beside what is trained."""
         found: set[str] = set()
         for strategy in self._conductor.strategies:
-            wishes = self._conductor.run_of(strategy).wishes
-            if wishes.loss is not None or wishes.gradients is not None:
-                found.add(_name(strategy))
+            wishes, name = self._conductor.run_of(strategy).wishes, _name(strategy)
+            reads = "trunk" in strategy.touches and name in self._untimed[-1][2]
+            if wishes.loss is not None or wishes.gradients is not None or reads:
+                found.add(name)
         return frozenset(found)
+
+    def before_timed_step(self, batches: Sequence[Any]) -> None:
+        """Let them do what they would have done before a step of these micro-batches, which is about to be timed."""
+        for strategy in self._conductor.strategies:
+            strategy.before_timed_step(self._conductor.run_of(strategy), batches)
 
     def open(self, step: int, validations: list[int]) -> Iterator[str]:
         """Strategies whose stage waits for something that may have come before a step."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from step_facts import SlowEmbeddings
 
 from bertlab.cli import main
 from tests.bits import assert_equal
@@ -265,10 +266,10 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     assert "warning" not in out
 
 
-def test_steps_that_read_a_cache_are_said_to_be_timed_without_it(
+def test_steps_that_read_a_cache_are_timed_so(
     bert: str, texts: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not of stages that are too short for the cache, or that freeze the embeddings alone."""
+    """Not those of stages that are too short for the cache, or that freeze the embeddings alone."""
     stages = [
         {"train": ["head"], "until_epoch": 1},
         {"train": ["layer.3-head"], "until_epoch": 2},
@@ -281,7 +282,10 @@ def test_steps_that_read_a_cache_are_said_to_be_timed_without_it(
     ]
     run = write_run(bert, texts, strategies)
     message = "FrozenTrunkCache, in steps 0 – 11 (StagedUnfreezing 0), 12 – 23 (StagedUnfreezing 1): what frozen blocks"
-    plan(*run, "--plan.timed_steps=1")
+    slowly = ["--trainer.callbacks+=step_facts.SlowEmbeddings", "--trainer.accumulate_grad_batches=2"]
+    rows = plan(*run, *slowly, "--plan.timed_steps=1")
+    in_both_micro_batches = 2 * SlowEmbeddings.SECONDS
+    assert [float(row["seconds"]) > in_both_micro_batches for row in rows] == [False] * 24 + [True] * 12
     assert message in said(capsys)
     assert message in Path("runs/run/plans/0/report.html").read_text()
     plan(*run, UNTIMED)  # where there is no duration there is nothing to say of it
