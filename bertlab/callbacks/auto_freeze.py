@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from bertlab.callbacks.gradients_settle import GradientsSettle
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
+from bertlab.callbacks.undone import Undone
 
 
 class AutoFreeze(Strategy):
@@ -57,6 +59,16 @@ class AutoFreeze(Strategy):
                 f"ends at step {horizon.total_steps}"
             )
         return None
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether it never froze a layer."""
+        undone = super().left_undone(run)
+        return undone and dataclasses.replace(
+            undone,
+            what="froze nothing",
+            instead="All layers were trained, at the cost of a whole step each time",
+            advice="raise `percentile`, change `interval_fraction`, or leave it out",
+        )
 
     def apply(self, run: Run) -> None:
         """Freeze what has settled, and watch the rest."""

@@ -70,6 +70,17 @@ class ChildTuning(Strategy):
         """Nothing is masked."""
         return "share is 1" if self.share == 1 else None
 
+    def untimed(self, run: Run) -> str | None:
+        """The passes that find the mask, before the first step."""
+        if self.mode != "task_driven" or self.share == 1 or run.step > 0 or self.masks:
+            return None
+        epoch = run.horizon.steps_per_epoch
+        steps = min(self.fisher_steps or epoch, epoch)
+        return (
+            f"before the first of them the data of {steps:,} steps is passed forward and backward, to find the child "
+            f"network; the duration leaves that out, which takes about as long as {steps:,} steps that train all layers"
+        )
+
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse half precision that squares of gradients do not survive."""
         if self.mode == "task_driven" and trainer.precision == "16-mixed":

@@ -18,6 +18,7 @@ from bertlab.callbacks.control import Control
 from bertlab.callbacks.data_course import hand_out_course, withdraw_course
 from bertlab.callbacks.events import Events
 from bertlab.callbacks.foresight import Foresight
+from bertlab.callbacks.hindsight import Hindsight
 from bertlab.callbacks.holding import Holding, holding_of
 from bertlab.callbacks.horizon import Horizon, horizon_of
 from bertlab.callbacks.run import Run
@@ -48,6 +49,8 @@ class Conductor:
         self._asked: set[str] = set()
         self._starting_weights: dict[int, Tensor] | None = None
         self._finished_steps = 0
+        #: what was warned of before training, by `state_key`; None: hindsight has told of it.
+        self._foretold: dict[str, str] | None = None
 
     @classmethod
     def of(cls, trainer: Trainer) -> Conductor:
@@ -166,8 +169,11 @@ class Conductor:
         strategy.trigger.observe(metrics, self.trainer.global_step, self.horizon)
 
     def finish(self) -> None:
-        """End the stage that each strategy is in."""
+        """End the stage that each strategy is in, and say once what was left undone."""
         self._end_stages(self.strategies)
+        if self._foretold is not None:
+            Hindsight(self.strategies, self.trainer, self._run_in, self._foretold).tell(self._events)
+            self._foretold = None
 
     def release(self) -> None:
         """Leave no trace: all can be trained, rates are the schedule's, classes weigh the same."""
@@ -176,6 +182,7 @@ class Conductor:
             return
         self._control.release()
         self._control, self._holding, self._starting_weights, self._checked = None, None, None, False
+        self._foretold = None
         self._asked.clear()
         self._runs.clear()
 
@@ -190,7 +197,7 @@ class Conductor:
             if strategy.entered >= 0:  # resumed
                 self._apply(strategy)
         self._control.train_what_is_wanted(list(self._runs.values()))
-        foresight.warn_of_what_never_acts()
+        self._foretold = foresight.warn_of_what_never_acts()
         self._finished_steps = self.trainer.global_step
         self._wrap_loss()
         return True

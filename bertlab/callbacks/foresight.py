@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import FREEZING
+from bertlab.callbacks.effects import SEEN, has_effect
 from bertlab.callbacks.horizon import horizon_of
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.trainable import trained_by
@@ -61,26 +62,53 @@ class Foresight:
                             "trainer.callbacks, or train another block in that stage"
                         )
 
-    def warn_of_what_never_acts(self) -> None:
-        """Say which strategies would do nothing, and which stages would never begin."""
-        horizon = self._horizon
+    def warn_of_what_never_acts(self) -> dict[str, str]:
+        """Say which strategies would do nothing, and which stages would never begin.
+
+        Returns:
+            The first thing that was said of each such strategy, by its `state_key`.
+        """
+        said: dict[str, str] = {}
         for strategy in self._strategies:
-            if reason := strategy.never_acts(horizon) or self._frozen(strategy):
-                rank_zero_warn(f"{type(strategy).__name__} would do nothing in this training: {reason}")
-                continue
-            starts = list(strategy.trigger.starts(horizon))
-            if strategy.stages is not None:
-                starts = starts[: strategy.stages - 1]
-            if late := [start for start in starts if start >= horizon.total_steps]:
-                rank_zero_warn(
-                    f"{type(strategy).__name__}: {len(late)} of its {len(starts) + 1} stages would begin at "
-                    f"step {late[0]} or later, and training ends at step {horizon.total_steps}: never reached"
-                )
-            elif strategy.trigger.waits_for(horizon) == "validation" and not validates(self._trainer):
-                rank_zero_warn(
-                    f"{type(strategy).__name__} waits for a plateau of a validation metric, and this training has no "
-                    f"validation: it stays in stage {len(starts)}"
-                )
+            for message in self._warnings(strategy):
+                rank_zero_warn(message)
+                said.setdefault(strategy.state_key, message)
+        return said
+
+    def _warnings(self, strategy: Strategy) -> Iterator[str]:
+        """What is to be said of a strategy."""
+        name, horizon = type(strategy).__name__, self._horizon
+        if reason := strategy.never_acts(horizon) or self._frozen(strategy):
+            yield f"{name} would do nothing in this training: {reason}"
+            return
+        if reason := self._without_effect(strategy):
+            yield reason
+        starts = list(strategy.trigger.starts(horizon))
+        if strategy.stages is not None:
+            starts = starts[: strategy.stages - 1]
+        if late := [start for start in starts if start >= horizon.total_steps]:
+            yield (
+                f"{name}: {len(late)} of its {len(starts) + 1} stages would begin at "
+                f"step {late[0]} or later, and training ends at step {horizon.total_steps}: never reached"
+            )
+        elif strategy.trigger.waits_for(horizon) == "validation" and not validates(self._trainer):
+            yield (
+                f"{name} waits for a plateau of a validation metric, and this training has no "
+                f"validation: it stays in stage {len(starts)}"
+            )
+
+    def _without_effect(self, strategy: Strategy) -> str | None:
+        """What a strategy does in no stage, of what it touches and can be seen; None: it does, or may."""
+        seen = sorted(strategy.touches & SEEN.keys())
+        open_end = strategy.stages is None and not strategy.trigger.complete(self._horizon)
+        if not seen or open_end:
+            return None
+        if any(has_effect(run, self._horizon.total_steps) for _, run in self._runs(strategy)):
+            return None
+        # Others may act where nobody sees it.
+        never = " never acts" if strategy.touches <= SEEN.keys() else ""
+        does = " and ".join(SEEN[of] for of in seen)
+        return f"{type(strategy).__name__}{never}: in every step of this training it {does}"
 
     def _frozen(self, strategy: Strategy) -> str | None:
         """Why a strategy never acts: all that it works on is frozen in every stage of the strategies that freeze."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,11 +16,19 @@ from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.trunk_filling import filled_store, remove_leftovers, rows_of
+from bertlab.callbacks.trunk_filling import (
+    dividable_task,
+    epochs_of,
+    filled_store,
+    remove_leftovers,
+    rows_of,
+    store_of,
+)
 from bertlab.callbacks.trunk_keys import TrunkWatch
 from bertlab.callbacks.trunk_lookup import TrunkLookup
 from bertlab.callbacks.trunk_store import GIB
-from bertlab.interfaces import HasEncoderBlocks, HasFixedRows, HasTrunk
+from bertlab.callbacks.undone import Undone
+from bertlab.interfaces import HasEncoderBlocks, HasTrunk
 
 
 class FrozenTrunkCache(Strategy):
@@ -72,22 +81,13 @@ class FrozenTrunkCache(Strategy):
         #: of the weights that are kept for.
         self._kept = 0
         self._new_epoch = False
-        #: what the last event on the timeline was about.
+        #: what the last event on the timeline was about, and whether any was of rows that are kept.
         self._told: list[Any] = []
+        self._has_kept = False
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse a task or data that it cannot work with; warn of an encoder that cannot be divided."""
-        module, data = trainer.lightning_module, getattr(trainer, "datamodule", None)
-        if not isinstance(module, HasTrunk):
-            raise TypeError(
-                "FrozenTrunkCache needs a task that can be run in two parts, such as SequenceClassification; "
-                f"{type(module).__name__} has no trunk(batch, blocks)"
-            )
-        if not isinstance(data, HasFixedRows):
-            raise TypeError(
-                "FrozenTrunkCache needs data whose rows it can read beside the batches, such as "
-                f"TextClassificationData; {type(data).__name__} has no dataset(name)"
-            )
+        module = dividable_task(trainer)
         strategies = Conductor.of(trainer).strategies
         self._freezes = any(s.touches & FREEZING for s in strategies)
         if self._freezes and module.trunk_unit(2) is None:
@@ -99,6 +99,42 @@ class FrozenTrunkCache(Strategy):
     def never_acts(self, horizon: Horizon) -> str | None:
         """Whether anything can be frozen."""
         return None if self._freezes else "no other strategy freezes blocks (StagedUnfreezing does)"
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether nothing was ever kept, and why not."""
+        if self._has_kept:
+            return None
+        why = f"the last time because {self._told[1]}" if self._told else "nothing, or the embeddings alone"
+        return Undone(
+            what="kept nothing of any row",
+            waited_for="a stage with frozen lower blocks whose output it can keep",
+            instead=f"What was frozen ({why}) was run anew in every step",
+            advice="lower `minimum_epochs`, make such stages longer, or leave it out",
+        )
+
+    def untimed(self, run: Run) -> str | None:
+        """That rows are run through the frozen blocks before they are read."""
+        module = run.trainer.lightning_module
+        assert isinstance(module, HasEncoderBlocks)
+        self._watch = TrunkWatch(module.encoder_blocks())
+        blocks, obstacle = self._frozen(run.trainer, module)
+        if blocks == 0 or obstacle:
+            return None
+        return (
+            "what frozen blocks make of each row is read and not computed; so they are timed, with every row kept "
+            "(max_gib); the duration is without the pass forward over the training split that fills the cache"
+        )
+
+    def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
+        """Keep the rows of the step."""
+        self._forget()
+        blocks, obstacle = self._frozen(run.trainer, run.trainer.lightning_module)
+        if blocks and not obstacle:
+            self._answer(run.trainer.lightning_module)
+            lookup = self._lookup
+            assert lookup is not None
+            lookup.stores["train"] = store_of(run.trainer, batches, blocks, self._dtype)
+            lookup.blocks, lookup.weights = blocks, self._watch.weights(blocks)
 
     def apply(self, run: Run) -> None:
         """Keep the run for events: what is kept follows what other strategies freeze."""
@@ -112,9 +148,8 @@ class FrozenTrunkCache(Strategy):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be asked by the task."""
         super().on_train_start(trainer, pl_module)
-        assert isinstance(pl_module, HasTrunk)
         assert isinstance(pl_module, HasEncoderBlocks)
-        pl_module.known_trunk = self._lookup = TrunkLookup(pl_module)
+        self._answer(pl_module)
         self._watch = TrunkWatch(pl_module.encoder_blocks())
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -182,12 +217,17 @@ class FrozenTrunkCache(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """The stage, and which event came last; nothing that is kept of rows."""
-        return super().state_dict() | {"told": list(self._told)}
+        return super().state_dict() | {"told": list(self._told), "has_kept": self._has_kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._told = list(state_dict["told"])
+        self._told, self._has_kept = list(state_dict["told"]), state_dict.get("has_kept", False)
         super().load_state_dict(state_dict)
+
+    def _answer(self, module: LightningModule) -> None:
+        """Be asked by the task from now on."""
+        assert isinstance(module, HasTrunk)
+        module.known_trunk = self._lookup = TrunkLookup(module)
 
     def _frozen(self, trainer: Trainer, module: LightningModule) -> tuple[int, str | None]:
         """How many of the lowest blocks are frozen, and why what they give is not kept; None: it is."""
@@ -197,7 +237,7 @@ class FrozenTrunkCache(Strategy):
             return 0, None  # embeddings alone are computed as fast as they are read
         if module.trunk_unit(blocks) is None:
             return blocks, "the encoder cannot be divided above them"
-        epochs = _epochs_of_stage(trainer)
+        epochs = epochs_of(Conductor.of(trainer).training_stage, trainer)
         if epochs < self.minimum_epochs:
             return blocks, f"the stage lasts {epochs:.2f} epochs, less than minimum_epochs"
         return blocks, None
@@ -209,7 +249,7 @@ class FrozenTrunkCache(Strategy):
         lookup.stores.clear()  # before the room is taken again
         store = filled_store(trainer, "train", blocks, int(self.max_gib * GIB), self._dtype)
         lookup.stores["train"], lookup.blocks, lookup.valid, self._kept = store, blocks, True, weights
-        lookup.weights = self._watch.weights(blocks)
+        lookup.weights, self._has_kept = self._watch.weights(blocks), True
         facts = {
             "blocks": self._watch.names(blocks),
             "rows": len(store.rows),
@@ -233,13 +273,3 @@ class FrozenTrunkCache(Strategy):
         if self._lookup is not None:
             self._lookup.forget()
         self._lookup = None
-
-
-def _epochs_of_stage(trainer: Trainer) -> float:
-    """How many passes over the training split the stage lasts; infinite where nobody knows."""
-    stage = Conductor.of(trainer).training_stage
-    if stage is None or stage.stage_end is None:
-        return math.inf
-    loader: Any = trainer.train_dataloader
-    # All its batches, whatever limit_train_batches is.
-    return (stage.stage_end - stage.stage_start) * trainer.accumulate_grad_batches / len(loader)

@@ -39,6 +39,11 @@ class GradientsSettle(Trigger):
         """The next interval may end with more layers settled."""
         return "gradients"
 
+    def awaited(self, horizon: Horizon) -> str:
+        """Gradients that change little enough between two intervals."""
+        lengths = f"intervals of {self.interval_steps(horizon):g} steps"
+        return f"gradients of the lowest layers that settle (percentile {self.percentile:g}, {lengths})"
+
     def interval_steps(self, horizon: Horizon) -> float:
         """Optimizer steps of an interval, at least 1; intervals end at its multiples, rounded up."""
         return max(1.0, self.interval_fraction * horizon.total_steps)

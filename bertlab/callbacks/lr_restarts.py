@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import EachStage, OnPlateau, Run, Strategy, Trigger
+from bertlab.callbacks.undone import Undone
 from bertlab.schedules.sgdr import cycle_at, restart_factor
 
 
@@ -87,6 +89,23 @@ class LrRestarts(Strategy):
         run.anneal_lr(factor)
         peak = max(self.peak_decay**index, self.minimum_factor)
         run.note("restart", cycle=index, steps=length, peak_factor=peak)
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether it never restarted, though it waited to: the rate then stays where the one cycle has ended."""
+        undone = super().left_undone(run)
+        if undone is None:
+            return None
+        low = run.stage_start + self._length(run)
+        return dataclasses.replace(
+            undone,
+            what="never restarted",
+            instead=(
+                f"From step {low} on the rate was {self.minimum_factor:g} times the schedule's"
+                if low < run.trainer.global_step
+                else "All steps were of one cycle"
+            ),
+            advice="lower `patience`, or restart by time (at: cycle)",
+        )
 
     def on_stage_end(self, run: Run) -> None:
         """Keep the weights of the end of the cycle, if asked to."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.interfaces import Course
@@ -21,7 +25,8 @@ class MaskRateSchedule(Strategy):
         start_rate: share of the tokens of a sequence that is predicted in the first step, special ones counted, in (0,
         1).
         end_rate: in the steps after the last of the change, in (0, 1).
-        fraction: share of the optimizer steps over which the rate changes, in (0, 1].
+        fraction: share of the optimizer steps over which the rate changes, in (0, 1]. Where that is not one step, the
+            rate is the last one throughout.
 
     Raises:
         ValueError: an argument is out of range, or nothing would change.
@@ -44,20 +49,21 @@ class MaskRateSchedule(Strategy):
             raise ValueError(f"MaskRateSchedule.fraction takes a share in (0, 1], got {fraction}")
         self.start_rate, self.end_rate, self.fraction = start_rate, end_rate, fraction
 
-    def never_acts(self, horizon: Horizon) -> str | None:
-        """There is no step to change over: the rate is the last one throughout."""
-        if self._steps(horizon):
-            return None
-        return f"fraction {self.fraction:g} of the training is not one step (set data.init_args.mask_rate)"
+    def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
+        """Warn where there is no step to change over."""
+        if not self._steps(horizon):
+            rank_zero_warn(
+                f"MaskRateSchedule.fraction {self.fraction:g} of the training is not one step: the mask rate is "
+                f"end_rate, {self.end_rate:g}, from the first step on"
+            )
 
     def apply(self, run: Run) -> None:
         """Set the rate of each step."""
         steps = self._steps(run.horizon)
-        if not steps:
-            return
 
         def rate(step: int) -> float:
-            return self.start_rate + (self.end_rate - self.start_rate) * min(1.0, step / steps)
+            done = min(1.0, step / steps) if steps else 1.0
+            return self.start_rate + (self.end_rate - self.start_rate) * done
 
         run.set_course(Course(mask_rate=rate))
         run.note("mask_rate", start=self.start_rate, end=self.end_rate, steps=steps)

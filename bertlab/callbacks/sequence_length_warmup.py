@@ -17,10 +17,11 @@ class SequenceLengthWarmup(Strategy):
     """Cuts training sequences to a length that grows linearly, in steps of a multiple, to their full length.
 
     Li, Zhang & He 2022, "The Stability-Efficiency Dilemma", arXiv:2108.06084: in optimizer step t of the first T a
-    sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on it is
-    whole. In their trainings of GPT-2 long sequences go with extreme variances of the gradient at the beginning; short
-    ones allowed larger batches and rates, and cost less. The authors' own implementation, in DeepSpeed, advises against
-    a batch that grows beside it, since both take tokens from a step.
+    sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on it has at
+    most `end_length`, so it is whole unless that is less than the longest. In their trainings of GPT-2 long sequences
+    go with extreme variances of the gradient at the beginning; short ones allowed larger batches and rates, and cost
+    less. The authors' own implementation, in DeepSpeed, advises against a batch that grows beside it, since both take
+    tokens from a step.
 
     What is cut off is lost for that step: nobody sees it until the same text comes again, in a later epoch (in
     pretraining, in a later pass over the corpus). A sequence counts as one whatever is left of it, so the number of
@@ -32,8 +33,10 @@ class SequenceLengthWarmup(Strategy):
     Args:
         start_length: tokens of a sequence at most in the first step, special ones included; labels of texts should be
             told from so much of a text.
-        end_length: from the step on that ends the growth; null: the longest of the training data.
-        fraction: share of the optimizer steps over which the length grows, in (0, 1].
+        end_length: from the step on that ends the growth, to the end of training; null: the longest of the training
+            data.
+        fraction: share of the optimizer steps over which the length grows, in (0, 1]. Where that is not one step, it is
+            `end_length` throughout.
         multiple: lengths on the way are rounded down to multiples of it: 8, for the tensor cores of GPUs.
 
     Raises:
@@ -70,10 +73,13 @@ class SequenceLengthWarmup(Strategy):
         self._longest = course_data(self, trainer).longest_sequence
 
     def never_acts(self, horizon: Horizon) -> str | None:
-        """No sequence is longer than the first length, or there is no step to grow over."""
+        """No sequence is ever cut: none is longer than the first length, or there is no step to grow over."""
         if self._longest <= self.start_length:
             return f"start_length {self.start_length} is not less than the longest training sequence, {self._longest}"
-        return None if self._steps(horizon) else f"fraction {self.fraction:g} of the training is not one step"
+        whole = self.end_length is None or self.end_length >= self._longest
+        if self._steps(horizon) or not whole:
+            return None
+        return f"fraction {self.fraction:g} of the training is not one step"
 
     def apply(self, run: Run) -> None:
         """Limit the length in each step."""

@@ -23,6 +23,7 @@ from bertlab.callbacks.strategy import (
     Trigger,
 )
 from bertlab.callbacks.triggers import metric_value
+from bertlab.callbacks.undone import Undone, next_of
 from bertlab.callbacks.unfreezing_plans import Stage, check_order, planned
 
 
@@ -119,6 +120,26 @@ class StagedUnfreezing(Strategy):
                     parameters[name].copy_(kept)
             run.note("restore_best", value=self.best["value"], of_step=self.best["step"])
         self.best = None
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Stages that never came, and the blocks that no stage has trained."""
+        last = (self.stages or 1) - 1
+        if run.stage >= last:
+            return None
+        selectors, blocks = self._selectors(run.all_blocks.names), run.all_blocks
+        starts = [0, *self.trigger.starts(run.horizon)]
+        # A stage that ended when it began has trained nothing.
+        came = [at for at in range(run.stage) if starts[at] < starts[at + 1]] + [run.stage]
+        trained = {block.name for at in came for block in blocks.named(*selectors[at])}
+        never = [name for name in blocks.names if name not in trained]
+        return Undone(
+            what=f"did not get beyond stage {run.stage} of 0 to {last}",
+            waited_for=next_of(self, run.horizon),
+            instead=f"Never trained: {', '.join(never)}"
+            if never
+            else "Every block was trained in some stage",
+            advice="lower `patience`, end stages sooner, or by time (stage_fraction, until_fraction)",
+        )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what is trained in this stage, if it has never been better."""

@@ -44,6 +44,7 @@ from bertlab.callbacks.triggers import (
     InTurn,
     OnPlateau,
 )
+from bertlab.callbacks.undone import Undone, still_waiting
 
 __all__ = [
     "AtEpoch",
@@ -129,6 +130,30 @@ class Strategy(Callback):
     def never_acts(self, horizon: Horizon) -> str | None:
         """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
         return None
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """What this strategy has not done, now that training has ended or was told to stop; None: it has done its work.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+        """
+        return still_waiting(self, run)
+
+    def untimed(self, run: Run) -> str | None:
+        """What of the step that begins the timed steps of `bertlab plan` do not show, for readers; None: nothing.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+        """
+        return None
+
+    def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
+        """Do what training would have done long before a step that `bertlab plan` is about to time.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+            batches: the micro-batches of the step on this rank.
+        """
 
     def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter] | None:
         """The parameters without which this strategy does nothing while they are frozen; None: it needs none.

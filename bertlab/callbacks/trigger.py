@@ -15,6 +15,11 @@ from bertlab.callbacks.horizon import Horizon
 
 #: What tells a trigger of stages that nobody knows beforehand: the metrics of a validation, or gradients.
 Waited = Literal["validation", "gradients"]
+_WORDS: dict[Waited | None, str] = {
+    "validation": "a validation metric that settles",
+    "gradients": "gradients that settle",
+    None: "a later step",
+}
 
 
 class Trigger(ABC):
@@ -58,6 +63,10 @@ class Trigger(ABC):
     def waits_for(self, horizon: Horizon) -> Waited | None:
         """What tells of the next stage that `starts` does not list yet; None: it lists all."""
         return None
+
+    def awaited(self, horizon: Horizon) -> str:
+        """In words, what `waits_for` names."""
+        return _WORDS[self.waits_for(horizon)]
 
     def complete(self, horizon: Horizon) -> bool:
         """Whether no stage can begin that `starts` does not list yet."""

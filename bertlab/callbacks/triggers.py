@@ -113,6 +113,10 @@ class OnPlateau(Trigger):
         """A plateau may come with any validation."""
         return "validation"
 
+    def awaited(self, horizon: Horizon) -> str:
+        """The plateau."""
+        return f"a plateau of {self.metric} (patience {self.patience})"
+
     def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
         """Count validations without betterment; the stage ends with the `patience`-th of them."""
         value = metric_value(metrics, self.metric, "OnPlateau.metric")
@@ -164,6 +168,11 @@ class InTurn(Trigger):
         known = len(self.starts(horizon))
         return None if known == len(self.ends) else self.ends[known].waits_for(horizon)
 
+    def awaited(self, horizon: Horizon) -> str:
+        """In words, what the first end waits for that is not known yet."""
+        known = len(self.starts(horizon))
+        return super().awaited(horizon) if known == len(self.ends) else self.ends[known].awaited(horizon)
+
     def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
         """Let the end of the stage that is under way learn."""
         current = self.stage_at(step, horizon)
@@ -197,6 +206,11 @@ class Follow(Trigger):
     def waits_for(self, horizon: Horizon) -> Waited | None:
         """As the leader."""
         return self.leader.waits_for(horizon)
+
+    def awaited(self, horizon: Horizon) -> str:
+        """As the leader."""
+        followed = "" if self.follows is None else f", with which the next {self.follows} begins"
+        return f"{self.leader.awaited(horizon)}{followed}"
 
 
 class EachStage(Follow):

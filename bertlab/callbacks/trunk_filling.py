@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
+from bertlab.callbacks.run import Run
 from bertlab.callbacks.trunk_store import TrunkStore
-from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork
+from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork, TextBatch
 from bertlab.samplers.sorted_batches import sorted_batches
 
 FILL_TOKENS = 8192  # of a batch
+MOST_BYTES = 2**40  # of the rows of a few batches: no bound
+
+
+def dividable_task(trainer: Trainer) -> HasTrunk:
+    """The task of a trainer, if rows can be run through its trunk.
+
+    Raises:
+        TypeError: they cannot: the task cannot be run in two parts, or the data has no rows beside its batches.
+    """
+    module, data = trainer.lightning_module, getattr(trainer, "datamodule", None)
+    if not isinstance(module, HasTrunk):
+        raise TypeError(
+            "FrozenTrunkCache needs a task that can be run in two parts, such as SequenceClassification; "
+            f"{type(module).__name__} has no trunk(batch, blocks)"
+        )
+    if not isinstance(data, HasFixedRows):
+        raise TypeError(
+            "FrozenTrunkCache needs data whose rows it can read beside the batches, such as "
+            f"TextClassificationData; {type(data).__name__} has no dataset(name)"
+        )
+    return module
 
 
 def filled_store(
@@ -53,11 +78,48 @@ def filled_store(
     return store
 
 
+def store_of(
+    trainer: Trainer, batches: Sequence[TextBatch], blocks: int, dtype: torch.dtype | None
+) -> TrunkStore:
+    """Run the frozen blocks on some batches of the training split, and keep what they give, in a file without a name.
+
+    Args:
+        trainer: of the task and the data.
+        batches: on the CPU.
+        blocks: how many blocks are frozen.
+        dtype: of what is kept; None: as it was computed.
+    """
+    task = trainer.lightning_module
+    assert isinstance(task, HasTrunk)
+    unit = task.trunk_unit(blocks)
+    assert unit is not None
+    lengths = np.zeros_like(rows_of(trainer, "train").lengths)  # of the other rows nothing is kept
+    for batch in batches:
+        lengths[batch.index.numpy()] = batch.lengths.numpy()
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        found = [task.trunk(batch.to(task.device), blocks) for batch in batches]
+        with TemporaryDirectory() as folder, torch.inference_mode(False):
+            store = TrunkStore(Path(folder) / "rows.bin", lengths, unit, found[0], MOST_BYTES, dtype)
+        for batch, values in zip(batches, found, strict=True):
+            store.expect(batch)
+            store.write(batch, values)
+    return store
+
+
 def rows_of(trainer: Trainer, split: str) -> FixedRows:
     """The rows of "train" or "validation" as they are now."""
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(data, HasFixedRows)
     return data.dataset(split)
+
+
+def epochs_of(stage: Run | None, trainer: Trainer) -> float:
+    """How many passes over the training split a stage lasts; infinite where nobody knows."""
+    if stage is None or stage.stage_end is None:
+        return math.inf
+    loader: Any = trainer.train_dataloader
+    # All its batches, whatever limit_train_batches is.
+    return (stage.stage_end - stage.stage_start) * trainer.accumulate_grad_batches / len(loader)
 
 
 def store_path(trainer: Trainer, split: str) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bertlab.callbacks.average_times import AverageTimes
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
+from bertlab.callbacks.undone import Undone
 from bertlab.interfaces import TRAINED_WEIGHTS
 from bertlab.optimizers.averages import move_towards, started
 
@@ -72,6 +73,19 @@ class WeightAverage(Strategy, ABC):
         return (
             f"the first weights would be taken after step {first}, and training ends after step "
             f"{horizon.total_steps} (start_…, at, every_steps)"
+        )
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether no weights were ever taken."""
+        if self.taken:
+            return None
+        first, start = self.times.first(run.horizon), self.times.start(run.horizon)
+        unknown = f"the end of a cycle from step {start} on, that is {self.times.awaited(run.horizon)}"
+        return Undone(
+            what="took no weights",
+            waited_for=unknown if first is None else f"step {first}",
+            instead="What was validated, kept and is exported are the trained weights",
+            advice="begin earlier (start_…, every_steps), or take them by time (at: epoch, at: steps)",
         )
 
     def apply(self, run: Run) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.holding import Holding
 from bertlab.callbacks.strategy import Strategy
-from bertlab.planning.acting import SEEN, effects_of
 from bertlab.planning.standpoint import Standpoint
 from bertlab.planning.strategy_stage import StrategyStage
 
@@ -28,7 +27,8 @@ class StrategiesSeen:
     def __init__(self, conductor: Conductor, standpoint: Standpoint, notes: Notes) -> None:
         self._conductor, self._standpoint, self._notes = conductor, standpoint, notes
         self._stages: dict[str, list[StrategyStage]] = {_name(s): [] for s in conductor.strategies}
-        self._effects: dict[str, set[str]] = {_name(s): set() for s in conductor.strategies}
+        #: of each step at which any stage begins, what strategies say that timing does not show.
+        self._untimed: list[tuple[int, str, Mapping[str, str]]] = []
         #: the stage that each strategy is in, by its name; another object when any of them has changed.
         self.current: Mapping[str, int] = {}
 
@@ -58,19 +58,39 @@ class StrategiesSeen:
                 if waits == "validation" and not self._standpoint.validates:
                     waits = None
                 known.append(StrategyStage(name, current[name], run.stage_start, total, waits, notes))
-            self._effects[name] |= effects_of(self._conductor.run_of(strategy), holding.step)
         if current != self.current:
             self.current = current
+            found = {_name(s): s.untimed(self._conductor.run_of(s)) for s in self._conductor.strategies}
+            freezing = [_name(s) for s in self._conductor.strategies if "trainable" in s.touches]
+            stage = ", ".join(f"{name} {current[name]}" for name in freezing)
+            self._untimed.append((holding.step, stage, {name: text for name, text in found.items() if text}))
         return holding
 
-    def working_on_the_loss(self) -> frozenset[str]:
-        """Strategies that have their part in computing the gradients of the step they stand before."""
+    def untimed(self) -> Iterator[str]:
+        """What timed steps do not show, by strategy, with the steps of each stage that it is true of."""
+        places: dict[tuple[str, str], list[str]] = {}
+        ends = [step for step, _, _ in self._untimed[1:]] + [self._standpoint.total_steps]
+        for (start, stage, found), end in zip(self._untimed, ends, strict=True):
+            for name, text in found.items():
+                where = f"{start:,} – {end - 1:,}" + (f" ({stage})" if stage else "")
+                places.setdefault((name, text), []).append(where)
+        for (name, text), where in places.items():
+            yield f"{name}, in steps {', '.join(where)}: {text}"
+
+    def making_a_difference(self) -> frozenset[str]:
+        """Strategies that have their part in what the step costs that they stand before, beside what is trained."""
         found: set[str] = set()
         for strategy in self._conductor.strategies:
-            wishes = self._conductor.run_of(strategy).wishes
-            if wishes.loss is not None or wishes.gradients is not None:
-                found.add(_name(strategy))
+            wishes, name = self._conductor.run_of(strategy).wishes, _name(strategy)
+            reads = "trunk" in strategy.touches and name in self._untimed[-1][2]
+            if wishes.loss is not None or wishes.gradients is not None or reads:
+                found.add(name)
         return frozenset(found)
+
+    def before_timed_step(self, batches: Sequence[Any]) -> None:
+        """Let them do what they would have done before a step of these micro-batches, which is about to be timed."""
+        for strategy in self._conductor.strategies:
+            strategy.before_timed_step(self._conductor.run_of(strategy), batches)
 
     def open(self, step: int, validations: list[int]) -> Iterator[str]:
         """Strategies whose stage waits for something that may have come before a step."""
@@ -88,18 +108,6 @@ class StrategiesSeen:
             for strategy in self._conductor.strategies
             if strategy.needs_starting_weights or "average" in strategy.touches
         ]
-
-    def without_effect(self) -> Iterator[str]:
-        """Strategies that change nothing in any step, of those whose doing can be seen."""
-        for strategy in self._conductor.strategies:
-            name = _name(strategy)
-            seen = sorted(strategy.touches & SEEN.keys())
-            if not seen or self._effects[name] or any(stage.waits_for for stage in self._stages[name]):
-                continue
-            never = (
-                " never acts" if strategy.touches <= SEEN.keys() else ""
-            )  # others may act where nobody sees it
-            yield f"{name}{never}: in every step of this training it {' and '.join(SEEN[s] for s in seen)}"
 
 
 def _name(strategy: Strategy) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -30,10 +30,11 @@ class TimedSteps:
     Args:
         standpoint: of the trainer.
         count: steps to time, after one that warms up; 0: none.
+        prepare: is given the micro-batches of each step before it is timed.
     """
 
-    def __init__(self, standpoint: Standpoint, count: int) -> None:
-        self._standpoint, self._trainer = standpoint, standpoint.trainer
+    def __init__(self, standpoint: Standpoint, count: int, prepare: Callable[[Sequence[Any]], None]) -> None:
+        self._standpoint, self._trainer, self._prepare = standpoint, standpoint.trainer, prepare
         self.count = count if self._trainer.lightning_module.automatic_optimization else 0
         self._known: dict[Hashable, Cost] = {}
         self._batches: list[Any] | None = None
@@ -115,6 +116,7 @@ class TimedSteps:
     def _take(self, batches: Sequence[Any]) -> float:
         """Take an optimizer step of these micro-batches; returns its seconds."""
         trainer, strategy = self._trainer, self._trainer.strategy
+        self._prepare(batches)
         self._synchronise()
         begin = time.perf_counter()
         self._optimizer.zero_grad()

@@ -37,10 +37,10 @@ class Walk:
     def __init__(self, trainer: Trainer, settings: PlanSettings, notes: Notes) -> None:
         self.trainer, self.settings = trainer, settings
         self.standpoint = Standpoint(trainer)
-        self.timed = TimedSteps(self.standpoint, settings.timed_steps)
         self.strategies: StrategiesSeen | None = None
         if any(isinstance(callback, Strategy) for callback in _callbacks(trainer)):
             self.strategies = StrategiesSeen(Conductor.of(trainer), self.standpoint, notes)
+        self.timed = TimedSteps(self.standpoint, settings.timed_steps, self._prepare)
         self.blocks = _parameters_of_blocks(trainer.optimizers)
         self.labels = _labels(trainer)
         self.steps: list[PlannedStep] = []
@@ -74,7 +74,6 @@ class Walk:
             warned: what was warned of on the way.
         """
         module = self.trainer.lightning_module
-        without_effect = [] if self.strategies is None else list(self.strategies.without_effect())
         return Plan(
             name=name,
             total_steps=self.standpoint.total_steps,
@@ -82,7 +81,7 @@ class Walk:
             steps=self.steps,
             stages=[] if self.strategies is None else self.strategies.stages,
             validations=self.validations,
-            warnings=[*warned, *without_effect],
+            warnings=warned,
             remarks=list(self._remarks()),
             device=self.trainer.strategy.root_device.type,
             devices=self.trainer.world_size,
@@ -102,7 +101,7 @@ class Walk:
         weights, works = None, frozenset[str]()
         if self.strategies is not None:
             weights = self.strategies.move().class_weights
-            works = self.strategies.working_on_the_loss()
+            works = self.strategies.making_a_difference()
         if not self._trained or (self.strategies and self.strategies.current is not self._stages):
             self._stages = self.strategies.current if self.strategies else {}
             self._trained = {name: _trained(held) / _count(held) for name, held in self.blocks.items()}
@@ -122,6 +121,11 @@ class Walk:
             open_by=tuple(self._open_by(step)),
             cost=self.timed.cost(step, data, works),
         )
+
+    def _prepare(self, batches: Sequence[Any]) -> None:
+        """Let strategies do what they would have done before a step that is timed."""
+        if self.strategies is not None:
+            self.strategies.before_timed_step(batches)
 
     def _named(self, weights: Tensor | None) -> Mapping[str, float] | None:
         """Class weights by label; the same object while they are the same."""
@@ -152,6 +156,8 @@ class Walk:
             yield "trainer.val_check_interval is a time, so nobody knows at which steps validations come"
         if self.strategies is not None and (keeping := self.strategies.keeping_copies()):
             yield f"the memory is without the copies of the weights that {' and '.join(keeping)} keep"
+        if self.strategies is not None and self.timed.count:
+            yield from self.strategies.untimed()
         steps = self.standpoint.total_steps - self.standpoint.first
         if len(self.steps) < steps:
             yield f"plan.csv has {len(self.steps):,} of {steps:,} steps (plan.max_rows {self.settings.max_rows:,})"

@@ -58,9 +58,16 @@ def test_what_cannot_be_followed_is_refused(sources: Path, tmp_path: Path) -> No
             MaskRateSchedule(**arguments)
 
 
-def test_less_than_a_step_never_acts(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="MaskRateSchedule would do nothing.*is not one step"):
-        fit([MaskRateSchedule(fraction=0.01)], tmp_path)
+def test_less_than_a_step_is_the_last_rate_throughout(sources: Path, tmp_path: Path) -> None:
+    """Not that of the data, which says nothing of a training with a schedule."""
+    data = pretraining(sources, short_fraction=0.0)
+    with pytest.warns(
+        UserWarning, match=r"MaskRateSchedule.fraction 0.01.*is not one step.*end_rate, 0.4, from the"
+    ):
+        task = watch([MaskRateSchedule(0.5, 0.4, fraction=0.01)], data, tmp_path, max_steps=3)
+    assert data.mask_rate != 0.4
+    for batch in task.batches:
+        assert len(batch.masked_positions) == sum(max(1, round(0.4 * n)) for n in batch.lengths.tolist())
 
 
 def test_the_timeline_says_what_changes(tmp_path: Path) -> None:

@@ -186,6 +186,17 @@ def test_a_strategy_that_never_acts_says_so(sources: Path, tmp_path: Path) -> No
         assert task.seen == plain.seen
 
 
+def test_an_end_below_the_longest_is_the_limit_to_the_end(
+    sources: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Also where there is no step to grow over."""
+    for fraction, limits in ((0.5, [8, 9, 10, 10]), (0.01, [10] * 4)):
+        warmup = SequenceLengthWarmup(8, end_length=10, fraction=fraction, multiple=1)
+        task = watch([warmup], texts(sources), tmp_path, max_steps=4)
+        assert [micro.longest for micro in task.seen] == limits
+    assert not [str(w.message) for w in recwarn if "would do nothing" in str(w.message)]
+
+
 def test_what_cannot_be_followed_is_refused(sources: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"sequences of 3 tokens.*fewer than 5"):
         watch([SequenceLengthWarmup(3)], pairs(sources), tmp_path, max_steps=3)

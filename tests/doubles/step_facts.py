@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ class StepFacts(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if hasattr(batch, "lengths"):
-            self.sequences += len(batch.lengths)
-            self.tokens += int(batch.lengths.sum())
-            self.masked += len(getattr(batch, "masked_positions", ()))
+        for part in getattr(batch, "parts", (batch,)):  # of several tasks
+            if hasattr(part, "lengths"):
+                self.sequences += len(part.lengths)
+                self.tokens += int(part.lengths.sum())
+                self.masked += len(getattr(part, "masked_positions", ()))
 
     def in_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         blocks: dict[str, list[Any]] = {}
@@ -43,6 +45,7 @@ class StepFacts(Callback):
                     name: sum(p.numel() for p in held if p.requires_grad) / sum(p.numel() for p in held)
                     for name, held in blocks.items()
                 },
+                "parameters": sum(p.numel() for held in blocks.values() for p in held if p.requires_grad),
                 "class_weights": None if weights is None else weights.tolist(),
                 "sequences": self.sequences,
                 "tokens": self.tokens,
@@ -58,6 +61,16 @@ class StepFacts(Callback):
     def write(self, line: dict[str, Any]) -> None:
         with Path(self.path).open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class SlowEmbeddings(Callback):
+    """Makes each look into the table of the word pieces take this long."""
+
+    SECONDS = 0.1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        table: Any = pl_module.word_embedding
+        table.register_forward_pre_hook(lambda *_: time.sleep(self.SECONDS))
 
 
 class WeightsUnmoved(Callback):

@@ -98,6 +98,7 @@ def held(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
                 "trained": {
                     k.removeprefix("trained/"): float(v) for k, v in row.items() if k.startswith("trained/")
                 },
+                "parameters": int(row["parameters"]),
                 "class_weights": [float(weight) for weight in weights] if any(weights) else None,
                 "sequences": int(row["data/sequences"]),
                 "tokens": int(row["data/tokens"]),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from step_facts import SlowEmbeddings
 
 from bertlab.cli import main
 from tests.bits import assert_equal
@@ -256,8 +257,39 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     out = said(capsys)
     assert "0 – 11, or until gradients settle" in out
     assert "from step 1 on AutoFreeze may act" in out
+    said_of_passes = (
+        "ChildTuning, in steps 0 – 11 (AutoFreeze 0): before the first of them the data of 12 steps is passed"
+    )
+    assert said_of_passes in out
+    assert said_of_passes in Path("runs/run/plans/0/report.html").read_text()
     assert "without the copies of the weights that ExponentialAverage keep" in out
     assert "warning" not in out
+
+
+def test_steps_that_read_a_cache_are_timed_so(
+    bert: str, texts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not those of stages that are too short for the cache, or that freeze the embeddings alone."""
+    stages = [
+        {"train": ["head"], "until_epoch": 1},
+        {"train": ["layer.3-head"], "until_epoch": 2},
+        {"train": ["layer.4-head"], "until_epoch": 2.5},
+        {"train": ["layer.0-head"]},
+    ]
+    strategies = [
+        strategy("StagedUnfreezing", stages=stages),
+        strategy("FrozenTrunkCache", minimum_epochs=0.9),
+    ]
+    run = write_run(bert, texts, strategies)
+    message = "FrozenTrunkCache, in steps 0 – 11 (StagedUnfreezing 0), 12 – 23 (StagedUnfreezing 1): what frozen blocks"
+    slowly = ["--trainer.callbacks+=step_facts.SlowEmbeddings", "--trainer.accumulate_grad_batches=2"]
+    rows = plan(*run, *slowly, "--plan.timed_steps=1")
+    # Of two micro-batches, each of which looks into the table: rows are in proportion to their tokens.
+    assert [float(row["seconds"]) > SlowEmbeddings.SECONDS for row in rows] == [False] * 24 + [True] * 12
+    assert message in said(capsys)
+    assert message in Path("runs/run/plans/0/report.html").read_text()
+    plan(*run, UNTIMED)  # where there is no duration there is nothing to say of it
+    assert "FrozenTrunkCache, in steps" not in said(capsys)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "schedule_free"])

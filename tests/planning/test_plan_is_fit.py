@@ -23,6 +23,7 @@ from tests.planning.project import (
     validations,
     write_run,
 )
+from tests.system.tiny_project import write_sentences, write_texts
 
 GRADUAL = strategy("StagedUnfreezing", plan="gradual", lr_decay=0.8, spread_fraction=0.7)
 BY_HAND = strategy(
@@ -87,6 +88,23 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
         ],
         "trainer": {"accumulate_grad_batches": 2},
     },
+    "biases alone": {"strategies": [strategy("BitFit")]},
+    "low-rank adapters that thaw": {
+        "strategies": [
+            GRADUAL,
+            strategy(
+                "LowRankAdapters",
+                config={
+                    "class_path": "peft.LoraConfig",
+                    "init_args": {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"},
+                },
+            ),
+        ],
+    },
+    "steps that are drawn row by row": {
+        "strategies": [strategy("PrivateTraining", noise_multiplier=1.0, delta=1e-4), GRADUAL],
+        "trainer": {"accumulate_grad_batches": 2, "max_epochs": 2},
+    },
     "few batches, validation every second epoch": {
         "strategies": [GRADUAL],
         "trainer": {"limit_train_batches": 5, "check_val_every_n_epoch": 2, "max_epochs": 4},
@@ -126,6 +144,38 @@ def test_fragments_on_top(bert: str, texts: str) -> None:
     run = write_run(bert, texts)
     run += [f"--trainer.callbacks+={CONFIGS / 'callbacks' / name}.yaml" for name in added]
     assert_plan_is_fit(plan(*run, UNTIMED), fit(*run)[0])
+
+
+def test_several_tasks(bert: str, texts: str, tmp_path: Path) -> None:
+    """Which tasks a step is of, and so its sequences and tokens; their gradients are projected."""
+    write_run(bert, texts, [strategy("GradientSurgery"), GRADUAL], trainer={"max_epochs": 2})
+    config = yaml.safe_load(Path("run.yaml").read_text())
+    words = str(write_sentences(tmp_path / "sentences.conll", rows=60))
+    fewer = str(write_texts(tmp_path / "fewer.csv", rows=60, seed=1))
+    sources = {
+        "spam": ("Sequence", "Text", texts),
+        "fewer": ("Sequence", "Text", fewer),
+        "offers": ("Token", "Token", words),
+    }
+    model, data = config["model"]["init_args"], {"final_alpha": 0.2, "tasks_per_step": 2}
+    model["tasks"] = {
+        name: {"class_path": f"bertlab.tasks.{kind.lower()}_classification.{kind}Classification"}
+        for name, (kind, _, _) in sources.items()
+    }
+    data["tasks"] = {
+        name: {
+            "class_path": f"bertlab.data.{kind.lower()}_classification.{kind}ClassificationData",
+            "init_args": {"source": source, "batch_size": 8},
+        }
+        for name, (_, kind, source) in sources.items()
+    }
+    config["model"]["class_path"] = "bertlab.tasks.multi_task.MultiTask"
+    config["data"] = {"class_path": "bertlab.data.multi_task.MultiTaskData", "init_args": data}
+    Path("run.yaml").write_text(yaml.safe_dump(config))
+    rows = plan("--config", "run.yaml", UNTIMED)
+    assert_plan_is_fit(rows, fit("--config", "run.yaml")[0])
+    assert len({row["data/sequences"] for row in rows}) > 1
+    assert len({row["parameters"] for row in rows}) == 8
 
 
 def test_pretraining_in_phases(tmp_path: Path) -> None:
