@@ -41,6 +41,7 @@ class TokenStore:
         document_starts: (documents + 1,) int64 offsets into sentences; the last is the number of sentences.
         vocabulary_size: ids are below it.
         words: white-space separated words of the text, which perplexity per word is reckoned by.
+        tokenizer_hash: of the tokenizer that made it; see `bertlab.corpus.tokenizer_identity`.
         settings: how it was built.
     """
 
@@ -50,6 +51,7 @@ class TokenStore:
     document_starts: np.ndarray
     vocabulary_size: int
     words: int
+    tokenizer_hash: str
     settings: dict[str, Any]
 
     @classmethod
@@ -76,6 +78,7 @@ class TokenStore:
             **{name: _map(folder / file, dtype or meta["dtype"]) for name, (file, dtype) in ARRAYS.items()},
             vocabulary_size=meta["vocabulary_size"],
             words=meta["counts"]["words"],
+            tokenizer_hash=meta["tokenizer_hash"],
             settings=meta["settings"],
         )
         _check_ends(store)
@@ -86,24 +89,22 @@ class TokenStore:
         """The folder inside the store that `AutoTokenizer.from_pretrained` loads."""
         return self.folder / TOKENIZER
 
-    def check_tokenizer(self, tokenizer: Any) -> None:
-        """Refuse a tokenizer that is not the one of this store.
+    def difference(self, tokenizer: Any) -> str:
+        """In what a tokenizer is another one than that of this store, in words; empty: it gives the same ids.
 
         Args:
             tokenizer: a fast tokenizer of transformers, or one of `tokenizers`.
 
         Raises:
-            ValueError: it has other pieces, or splits text otherwise; the message names the first difference.
+            TypeError: it is neither.
         """
-        given: dict[str, Any] = fingerprint(tokenizer)
-        if identity_hash(given) != read_meta(self.folder)["tokenizer_hash"]:
-            from tokenizers import Tokenizer
+        given = fingerprint(tokenizer)
+        if identity_hash(given) == self.tokenizer_hash:
+            return ""
+        from tokenizers import Tokenizer
 
-            own = fingerprint(Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json")))
-            raise ValueError(
-                f"{self.folder}: this token store was made by another tokenizer: {differing_pieces(own, given)}. "
-                f"Take the store's own ({self.tokenizer_folder}), or build the corpus with the other one."
-            )
+        own = fingerprint(Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json")))
+        return differing_pieces(own, given)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.folder,)
