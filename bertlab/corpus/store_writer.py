@@ -57,7 +57,7 @@ def write_meta(folder: Path, facts: dict[str, Any]) -> None:
 
     Args:
         folder: of the store.
-        facts: counts, dtype, vocabulary_size, tokenizer_hash, settings, sources.
+        facts: counts, dtype, vocabulary_size, tokenizer_hash, settings, sources, vocabulary.
     """
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
