@@ -36,7 +36,7 @@ from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary, unknown_id
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-REVISION = 1  # raise when the same settings give other bytes
+REVISION = 2  # raise when the same settings give other bytes
 
 
 @dataclass

@@ -46,7 +46,8 @@ def test_is_read_only_flat_and_pickled_as_its_folder(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tokens.bin", "sentence_starts.bin", "document_starts.bin", "tokenizer/vocab.txt"]
+    "name",
+    ["tokens.bin", "sentence_starts.bin", "document_starts.bin", "document_words.bin", "tokenizer/vocab.txt"],
 )
 def test_damage_is_found_and_named(name: str, store: Path) -> None:
     path = store / name
@@ -92,6 +93,20 @@ def test_damaged_meta(changes: dict[str, Any], store: Path) -> None:
     with pytest.raises(StoreError, match=r"meta\.json: damaged"):
         TokenStore.open(store)
     (store / "meta.json").write_text("{")
+    with pytest.raises(StoreError, match=r"meta\.json: damaged"):
+        TokenStore.open(store)
+
+
+def test_a_store_of_the_first_format_has_no_words(store: Path) -> None:
+    assert TokenStore.open(store).document_words is not None
+    meta = json.loads((store / "meta.json").read_text())
+    del meta["files"]["document_words.bin"]
+    change_meta(store, files=meta["files"], format=1)
+    (store / "document_words.bin").unlink()
+    opened = TokenStore.open(store)
+    assert opened.document_words is None
+    assert len(opened.document_starts) == 13
+    change_meta(store, format=2)
     with pytest.raises(StoreError, match=r"meta\.json: damaged"):
         TokenStore.open(store)
 
