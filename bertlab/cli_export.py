@@ -15,6 +15,7 @@ from bertlab.export.hugging_face import export_hugging_face
 from bertlab.export.several_tasks import export_tasks
 from bertlab.tasks.multi_task import MultiTask
 from bertlab.tasks.text_task import TextTask
+from bertlab.tasks.tokens_of_data import check_vocabulary
 from bertlab.tracking.checkpoint_io import read_checkpoint
 
 
@@ -42,7 +43,7 @@ class Exporter(Trainer):
             output: folder to make; of several tasks, in which <task>/ is made.
 
         Raises:
-            ValueError: an argument is missing, or the checkpoint is of another model.
+            ValueError: an argument is missing, or the checkpoint is of another model or another vocabulary.
         """
         if ckpt_path is None:
             raise UsageError("bertlab export takes --ckpt_path best, last or a file")
@@ -51,6 +52,11 @@ class Exporter(Trainer):
         if not isinstance(model, TextTask):
             raise ValueError(f"bertlab export takes a task of bertlab.tasks, got {type(model).__name__}")
         checkpoint = read_checkpoint(ckpt_path)
+        check_vocabulary(datamodule, model.encoder)
+        state = checkpoint.get(type(datamodule).__qualname__)
+        if datamodule is not None and state:
+            # Data of another vocabulary is refused, whose tokenizer would be written.
+            datamodule.load_state_dict(state)
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
         tokenizer = getattr(datamodule, "tokenizer", None)

@@ -36,7 +36,7 @@ from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary, unknown_id
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-REVISION = 1  # raise when the same settings give other bytes
+REVISION = 2  # raise when the same settings give other bytes
 
 
 @dataclass
@@ -100,7 +100,7 @@ class CorpusBuild:
             The store, and whether it was built now.
 
         Raises:
-            ValueError: the finished store is of other settings or other text, or the text cannot be read.
+            ValueError: the finished store is of other settings, text or vocabulary, or one of these cannot be read.
             BuildError: the build was stopped from outside, or another process builds the same store.
         """
         self.store.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,8 @@ class CorpusBuild:
 
     def _plan(self) -> dict[str, Any]:
         sources = [item for reader in self.documents for item in reader.identity()]
-        return {"settings": self.settings(), "sources": sources, "revision": REVISION}
+        given = self.vocabulary.identity()
+        return {"settings": self.settings(), "sources": sources, "vocabulary": given, "revision": REVISION}
 
     def _build(self, parts: Path) -> None:
         self.executor.check()

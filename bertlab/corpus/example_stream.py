@@ -9,6 +9,7 @@ import numpy as np
 from bertlab.corpus.compiled import read_only
 from bertlab.corpus.examples import Examples, empty_examples
 from bertlab.corpus.pairs import NEXT_SENTENCE, PairRules, Texts, make_examples
+from bertlab.corpus.pass_lengths import PassLengths
 from bertlab.corpus.random_numbers import draws, key_of, permuted_range
 
 BLOCK = 65_536  # examples that are made and shuffled together: 2.6 MB
@@ -87,13 +88,20 @@ class ExampleStream:
         seed: of the data.
         stream: tells streams with the same seed apart (phases of training, validation).
         block: see `Pass`.
+        lengths: knows passes that were counted before, and remembers those that are; None: for this object alone.
 
     Raises:
         ValueError: there are not enough documents to make examples from.
     """
 
     def __init__(
-        self, texts: Texts, rules: PairRules, seed: int, stream: int = 0, block: int = BLOCK
+        self,
+        texts: Texts,
+        rules: PairRules,
+        seed: int,
+        stream: int = 0,
+        block: int = BLOCK,
+        lengths: PassLengths | None = None,
     ) -> None:
         needed = 2 if rules.task == NEXT_SENTENCE else 1
         if len(texts.documents) < needed:
@@ -103,9 +111,10 @@ class ExampleStream:
             )
         self.texts, self.rules = Texts(*(read_only(array) for array in texts)), rules
         self.seed, self.stream, self.block = seed, stream, block
+        self._lengths = PassLengths() if lengths is None else lengths
         self._starts = [0]  # number of the first example of each epoch that was counted
-        self._passes = {0: self._pass(0)}
-        if not self._passes[0].has(0):
+        self._passes: dict[int, Pass] = {}
+        if not self._has(0, 0):
             raise ValueError("no document has two tokens in a row, so that there is no example to be made")
 
     def examples(self, first: int, stop: int) -> Examples:
@@ -115,8 +124,8 @@ class ExampleStream:
             epoch, within = self.locate(first)
             plan = self._take(epoch)
             end = within + stop - first
-            if not plan.has(end - 1):
-                end = len(plan)
+            if not self._has(epoch, end - 1):
+                end = self.examples_per_epoch(epoch)
             parts.append(plan.examples(within, end))
             first += end - within
         return join(parts)
@@ -136,14 +145,28 @@ class ExampleStream:
     def locate(self, number: int) -> tuple[int, int]:
         """The epoch of an example, and its number in it; counts epochs that were not counted yet."""
         epoch = bisect_right(self._starts, number) - 1
-        while epoch == len(self._starts) - 1 and not self._take(epoch).has(number - self._starts[epoch]):
-            self._starts.append(self._starts[epoch] + len(self._take(epoch)))
+        while epoch == len(self._starts) - 1 and not self._has(epoch, number - self._starts[epoch]):
+            self._starts.append(self._starts[epoch] + self.examples_per_epoch(epoch))
             epoch += 1
         return epoch, number - self._starts[epoch]
 
+    def go_to(self, number: int) -> None:
+        """Count up to an example, as has to be done before it can be made."""
+        epoch, within = self.locate(number)
+        self._take(epoch).has(within)
+
     def examples_per_epoch(self, epoch: int = 0) -> int:
         """How many examples an epoch has: a function of (seed, epoch), a little different in each."""
-        return len(self._take(epoch))
+        known = self._lengths.get(epoch)
+        if known is None:
+            known = len(self._take(epoch))
+            self._lengths.keep(epoch, known)
+        return known
+
+    def _has(self, epoch: int, number: int) -> bool:
+        """Whether an epoch has an example of this number; counts no further than to it, and nothing that is known."""
+        known = self._lengths.get(epoch)
+        return self._take(epoch).has(number) if known is None else number < known
 
     def _take(self, epoch: int) -> Pass:
         if epoch not in self._passes:

@@ -39,6 +39,10 @@ class ExtendedVocabulary(Vocabulary):
             if getattr(self, key) < 1:
                 raise ValueError(f"vocabulary.{key}: {getattr(self, key)} is not accepted: 1 or more.")
 
+    def identity(self) -> list[dict[str, Any]]:
+        """That of the vocabulary which is extended."""
+        return GivenVocabulary(self.source).identity()
+
     def make(
         self, folder: Path, characters: Mapping[str, int], sentences: Callable[[int], Iterator[str]]
     ) -> None:

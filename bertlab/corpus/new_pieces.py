@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.trainers import WordPieceTrainer
 
+from bertlab.corpus.wordpiece import without_long_words
 from bertlab.sources.extended_tokenizer import extend_tokenizer, next_id, old_spelling, word_piece_model
 
 TEXTS_AT_ONCE = 1_000
@@ -84,12 +85,16 @@ def _candidates(texts: Iterable[str], tokenizer: Any, minimum_uses: int, trained
         limit_alphabet=len(alphabet),
         continuing_subword_prefix=prefix,
     )
-    trained.train_from_iterator(texts, trainer)
+    trained.train_from_iterator(without_long_words(texts), trainer)
     known = tokenizer.get_vocab()
     return sorted(
         piece
         for piece in trained.get_vocab()
-        if piece not in known and not piece.startswith(prefix) and len(piece) > 1 and not piece.isnumeric()
+        if piece not in known
+        and not piece.startswith(prefix)
+        and not piece.isnumeric()
+        # Signs make words too, which are not left out of the text, however long.
+        and 1 < len(piece) <= model.max_input_chars_per_word
     )
 
 

@@ -39,10 +39,11 @@ class _FileReader(Reader):
 
     def identity(self) -> list[dict[str, Any]]:
         """Name, size and sha256 of each file."""
-        return [_file_identity(path) for path in files_of(self.path)]
+        return [file_identity(path) for path in files_of(self.path)]
 
 
-def _file_identity(path: Path) -> dict[str, Any]:
+def file_identity(path: Path) -> dict[str, Any]:
+    """Name, size and sha256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
@@ -177,7 +178,7 @@ class HubDataset(Reader):
         path: its id, e.g. `wikimedia/wikipedia`; or whatever else `datasets.load_dataset` takes.
         name: its configuration, e.g. `20231101.en`.
         split: the split.
-        text_column: the column of the text.
+        text_column: the column of the text; rows without a value are left out.
         revision: commit or tag; without one, a later build may read other text, which cannot be noticed.
     """
 
@@ -196,6 +197,8 @@ class HubDataset(Reader):
         )
         for number, row in enumerate(rows):
             text = row.get(self.text_column)
+            if text is None and self.text_column in row:
+                continue
             if not isinstance(text, str):
                 raise ValueError(
                     f"{self.path}: row {number} has no string in text_column {self.text_column!r}; it has: "

@@ -32,10 +32,10 @@ def refuse_other_store(store: Path, plan: dict[str, Any]) -> None:
 
     Args:
         store: folder of the finished store.
-        plan: settings, sources and revision that are asked for now.
+        plan: settings, sources, vocabulary and revision that are asked for now.
 
     Raises:
-        ValueError: it was built with other settings, or from other text.
+        ValueError: it was built with other settings, from other text, or with another vocabulary.
     """
     meta = read_meta(store)
     known: dict[str, Any] = {name: meta.get(name) for name in plan}
@@ -55,6 +55,13 @@ def refuse_other_store(store: Path, plan: dict[str, Any]) -> None:
         raise ValueError(
             f"{store}: the finished store is of other text: {found[0][0]}: {found[0][1]!r} there, {found[0][2]!r} now "
             f"({', '.join(names)}). " + advice
+        )
+    before, now = known["vocabulary"], plan["vocabulary"]
+    if before is not None and before != now:  # older stores do not say it
+        changed = [item for item in [*before, *now] if item not in before or item not in now]
+        raise ValueError(
+            f"{store}: the finished store is of another vocabulary: {', '.join(sorted(_names(changed)))} of "
+            f"vocabulary.source is not what it was. " + advice
         )
     if known["revision"] != plan["revision"]:
         raise ValueError(f"{store}: the finished store was made by another version of the build. " + advice)

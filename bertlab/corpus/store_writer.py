@@ -11,13 +11,13 @@ import numpy as np
 import bertlab
 from bertlab.corpus.atomic_files import write_json
 from bertlab.corpus.token_stage import token_path
-from bertlab.corpus.token_store import ARRAYS, FORMAT, META, file_sha256
+from bertlab.corpus.token_store import ARRAYS, FORMAT, META, WORDS, file_sha256
 
 BLOCK = 1 << 22  # values at once, so that memory does not grow with the store
 
 
 def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, int]:
-    """Write the three arrays from the files of the shards.
+    """Write the arrays from the files of the shards.
 
     Args:
         folder: of the store, which is there.
@@ -42,6 +42,9 @@ def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, 
                 ends.tofile(file)
                 total = int(ends[-1])
                 counts[source] += len(block)
+    with (folder / WORDS).open("wb") as file:
+        for block in _blocks(shards, "words", "<u4"):
+            block.tofile(file)
     return counts
 
 
@@ -57,7 +60,7 @@ def write_meta(folder: Path, facts: dict[str, Any]) -> None:
 
     Args:
         folder: of the store.
-        facts: counts, dtype, vocabulary_size, tokenizer_hash, settings, sources.
+        facts: counts, dtype, vocabulary_size, tokenizer_hash, settings, sources, vocabulary.
     """
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 CHARACTERS_AT_ONCE = 200_000  # an encoding takes about 40 times the memory of its text
 LONGEST = 512  # sentences of more tokens are counted as one length
-FILES = ("tokens", "sentences", "documents", "pieces")
+FILES = ("tokens", "sentences", "documents", "words", "pieces")
 
 
 @dataclass
 class TokenStage(Stage):
-    """Writes the token ids of a shard, the tokens of each sentence and the sentences of each document.
+    """Writes the token ids of a shard, the tokens of each sentence, the sentences and the words of each document.
 
     Attributes:
         folder: of what it writes.
@@ -64,22 +64,25 @@ class TokenStage(Stage):
         sizes = np.array([len(sentences) for sentences in documents], dtype=np.int64)
         owner = np.repeat(np.arange(len(documents)), sizes)
         sentences = np.bincount(owner[has_tokens], minlength=len(documents))
+        texts = [sentence for sentence, kept in zip(flat, has_tokens, strict=True) if kept]
+        in_texts = np.array([len(text.split()) for text in texts], dtype=np.int64)
+        words = np.bincount(owner[has_tokens], weights=in_texts, minlength=len(documents))
         pieces = np.bincount(tokens, minlength=self.vocabulary_size)
         arrays = {
             "tokens": tokens,
             "sentences": lengths[has_tokens].astype("<u4"),
             "documents": sentences[sentences > 0].astype("<u4"),
+            "words": words[sentences > 0].astype("<u4"),
             "pieces": pieces.astype("<i8"),
         }
         for name, array in arrays.items():
             array.tofile(token_path(folder, shard, name))
-        texts = [sentence for sentence, kept in zip(flat, has_tokens, strict=True) if kept]
         bits = np.bincount(owner, weights=lengths, minlength=len(documents)).astype(np.int64)
         numbers = {
             "documents": len(arrays["documents"]),
             "sentences": len(arrays["sentences"]),
             "tokens": len(tokens),
-            "words": sum(len(text.split()) for text in texts),
+            "words": int(in_texts.sum()),
             "characters": sum(map(len, texts)),
             "unknown": int(pieces[self.unknown]) if self.unknown >= 0 else 0,
             "without_tokens": int((sentences == 0).sum()),

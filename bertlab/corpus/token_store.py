@@ -1,4 +1,4 @@
-"""The token store: a tokenised corpus as three flat arrays on disk, with the tokenizer that made it."""
+"""The token store: a tokenised corpus as flat arrays on disk, with the tokenizer that made it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from bertlab.corpus.tokenizer_identity import differing_pieces, fingerprint, identity_hash
 from bertlab.sources.cache import cache_folder
 
-FORMAT = 1  # raise when what is stored changes; a store of a newer format is refused
+FORMAT = 2  # raise when what is stored changes; a store of a newer format is refused
 META = "meta.json"
 TOKENIZER = "tokenizer"
 #: The arrays: attribute of the store → (file, dtype; None: of the tokens, as meta.json says).
@@ -22,6 +22,8 @@ ARRAYS = {
     "sentence_starts": ("sentence_starts.bin", "<i8"),
     "document_starts": ("document_starts.bin", "<i8"),
 }
+
+WORDS = "document_words.bin"  # "<u4"; since format 2
 
 
 class StoreError(ValueError):
@@ -40,7 +42,9 @@ class TokenStore:
         sentence_starts: (sentences + 1,) int64 offsets into tokens; the last is N.
         document_starts: (documents + 1,) int64 offsets into sentences; the last is the number of sentences.
         vocabulary_size: ids are below it.
-        words: white-space separated words of the text, which perplexity per word is reckoned by.
+        document_words: (documents,) uint32 white-space separated words of each document, which perplexity per word is
+            reckoned by; None in stores of format 1, which did not hold them.
+        tokenizer_hash: of the tokenizer that made it; see `bertlab.corpus.tokenizer_identity`.
         settings: how it was built.
     """
 
@@ -49,7 +53,8 @@ class TokenStore:
     sentence_starts: np.ndarray
     document_starts: np.ndarray
     vocabulary_size: int
-    words: int
+    document_words: np.ndarray | None
+    tokenizer_hash: str
     settings: dict[str, Any]
 
     @classmethod
@@ -75,7 +80,8 @@ class TokenStore:
             folder,
             **{name: _map(folder / file, dtype or meta["dtype"]) for name, (file, dtype) in ARRAYS.items()},
             vocabulary_size=meta["vocabulary_size"],
-            words=meta["counts"]["words"],
+            document_words=_map(folder / WORDS, "<u4") if meta["format"] > 1 else None,
+            tokenizer_hash=meta["tokenizer_hash"],
             settings=meta["settings"],
         )
         _check_ends(store)
@@ -86,24 +92,22 @@ class TokenStore:
         """The folder inside the store that `AutoTokenizer.from_pretrained` loads."""
         return self.folder / TOKENIZER
 
-    def check_tokenizer(self, tokenizer: Any) -> None:
-        """Refuse a tokenizer that is not the one of this store.
+    def difference(self, tokenizer: Any) -> str:
+        """In what a tokenizer is another one than that of this store, in words; empty: it gives the same ids.
 
         Args:
             tokenizer: a fast tokenizer of transformers, or one of `tokenizers`.
 
         Raises:
-            ValueError: it has other pieces, or splits text otherwise; the message names the first difference.
+            TypeError: it is neither.
         """
-        given: dict[str, Any] = fingerprint(tokenizer)
-        if identity_hash(given) != read_meta(self.folder)["tokenizer_hash"]:
-            from tokenizers import Tokenizer
+        given = fingerprint(tokenizer)
+        if identity_hash(given) == self.tokenizer_hash:
+            return ""
+        from tokenizers import Tokenizer
 
-            own = fingerprint(Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json")))
-            raise ValueError(
-                f"{self.folder}: this token store was made by another tokenizer: {differing_pieces(own, given)}. "
-                f"Take the store's own ({self.tokenizer_folder}), or build the corpus with the other one."
-            )
+        own = fingerprint(Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json")))
+        return differing_pieces(own, given)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.folder,)
@@ -167,6 +171,8 @@ def _known_files(folder: Path, meta: dict[str, Any]) -> dict[str, dict[str, Any]
             "sentence_starts.bin": 8 * (counts["sentences"] + 1),
             "document_starts.bin": 8 * (counts["documents"] + 1),
         }
+        if meta["format"] > 1:
+            expected[WORDS] = 4 * counts["documents"]
         wrong = [name for name, size in expected.items() if known[name]["bytes"] != size]
         needed = (meta["vocabulary_size"], counts["words"], meta["settings"], meta["tokenizer_hash"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.corpus.atomic_files import read_json, write_json
+from bertlab.corpus.vocabulary_identity import vocabulary_identity
 from bertlab.corpus.wordpiece import train_wordpiece
 from bertlab.sources.models import model_folder
 
@@ -33,6 +34,10 @@ class Vocabulary(ABC):
             characters: how often each character stands in the text; empty if `needs_text` is False.
             sentences: called with a number of characters, gives sentences of about so many, spread over the text.
         """
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What it takes from elsewhere, as plain values: of files, name, size and sha256; nothing here."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,10 @@ class GivenVocabulary(Vocabulary):
     uncased: bool | None = None
 
     needs_text = False
+
+    def identity(self) -> list[dict[str, Any]]:
+        """As `Vocabulary.identity`; see `bertlab.corpus.vocabulary_identity`."""
+        return vocabulary_identity(self.source)
 
     def make(
         self, folder: Path, characters: Mapping[str, int], sentences: Callable[[int], Iterator[str]]

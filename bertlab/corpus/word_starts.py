@@ -32,27 +32,3 @@ def word_starts(tokenizer: Any, vocabulary_size: int) -> npt.NDArray[np.bool_]:
         if piece.startswith(prefix) and piece != prefix and number < vocabulary_size:
             starts[number] = False
     return starts
-
-
-def count_words(
-    tokens: npt.NDArray[Any],
-    sentence_starts: npt.NDArray[np.int64],
-    document_starts: npt.NDArray[np.int64],
-    documents: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.bool_] | None,
-) -> tuple[int, int | None]:
-    """Tokens and words of some documents.
-
-    Args:
-        tokens: of the corpus.
-        sentence_starts: offsets into tokens.
-        document_starts: offsets into sentences.
-        documents: (n,) numbers of the documents.
-        starts: (V,) whether a piece begins a word; None: words cannot be counted.
-    """
-    begins = sentence_starts[document_starts[documents]]
-    ends = sentence_starts[document_starts[documents + 1]]
-    if starts is None:
-        return int((ends - begins).sum()), None
-    words = sum(int(starts[tokens[a:b]].sum()) for a, b in zip(begins.tolist(), ends.tolist(), strict=True))
-    return int((ends - begins).sum()), words

@@ -60,7 +60,7 @@ def train_wordpiece(
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_without_long_words(sentences), trainer)
+    tokenizer.train_from_iterator(without_long_words(sentences), trainer)
     learned: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     first = [*special_tokens, *alphabet, *inside]
     known = set(first)
@@ -78,6 +78,7 @@ def _alphabet(characters: Mapping[str, int], normalize: Callable[[str], str], mo
     return sorted(frequent)
 
 
-def _without_long_words(sentences: Iterable[str]) -> Iterator[str]:
+def without_long_words(sentences: Iterable[str]) -> Iterator[str]:
+    """The sentences without words that are too long to be learned from, which cost a trainer much."""
     for sentence in sentences:
         yield _LONG_WORD.sub(" ", sentence) if len(sentence) > LONGEST_WORD else sentence

@@ -31,6 +31,13 @@ class _Resumes(Protocol):
     def first_step(self) -> list[Any]: ...
 
 
+@runtime_checkable
+class _Prepares(Protocol):
+    """A data set that has something to do once that each worker process would have to do for itself."""
+
+    def prepare(self, part: Any) -> None: ...
+
+
 class ResumableLoader(DataLoader[Any]):
     """A DataLoader whose iterator starts at the position that the trainer has reached.
 
@@ -56,6 +63,8 @@ class ResumableLoader(DataLoader[Any]):
             if position is None:
                 return
             self.sampler.resume(*position)
+            if self.num_workers > 0 and isinstance(self.dataset, _Prepares):
+                self.dataset.prepare(self.sampler.first_step()[0])
         batches = super().__iter__()
         if self.batches_ahead and self.num_workers == 0:
             batches = ahead(batches, self.batches_ahead)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
 from bertlab.data.pretraining_options import check_course, check_options, check_positions
+from bertlab.data.store_vocabulary import TOKENIZER_HASH, check_encoder_vocabulary, check_same_vocabulary
 from bertlab.data.stored_examples import ExampleOptions, StoredExamples
 from bertlab.data.stream_position import StreamPosition
 from bertlab.interfaces import Course, Growth
@@ -152,6 +153,10 @@ class PretrainingData(LightningDataModule):
         """See `StoredExamples.tokens_and_words`."""
         return self.examples.tokens_and_words(split)
 
+    def check_tokenizer(self, tokenizer: Any, source: str) -> None:
+        """Refuse an encoder of another vocabulary than the store's; see `store_vocabulary.check_encoder_vocabulary`."""
+        check_encoder_vocabulary(self.examples.store, tokenizer, source)
+
     def setup(self, stage: str) -> None:
         """Open the store, and check that it, the trainer and the encoder fit.
 
@@ -193,13 +198,18 @@ class PretrainingData(LightningDataModule):
         return DataLoader(examples, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples consumed, of all ranks: one number."""
+        """The samples consumed, of all ranks: one number; and what vocabulary they are of."""
         if self.trainer is None or self.trainer.fit_loop.max_batches == float("inf"):
             return {}
-        return self._position.state_dict(self.trainer)
+        return self._position.state_dict(self.trainer) | {TOKENIZER_HASH: self.examples.store.tokenizer_hash}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was saved."""
+        """Go on where the checkpoint was saved.
+
+        Raises:
+            ValueError: the store was of another vocabulary then.
+        """
+        check_same_vocabulary(self.examples.store, state_dict)
         self._position.load_state_dict(state_dict)
 
     def _example_options(self) -> ExampleOptions:

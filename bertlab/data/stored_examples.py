@@ -15,7 +15,7 @@ from bertlab.corpus.masking import MODES, NO_LIMIT, TOKEN, MaskRules
 from bertlab.corpus.packed_examples import special_tokens
 from bertlab.corpus.pairs import TASKS, PairRules
 from bertlab.corpus.token_store import TokenStore
-from bertlab.corpus.word_starts import count_words, word_starts
+from bertlab.corpus.word_starts import word_starts
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.training_examples import TrainingExamples
@@ -88,18 +88,16 @@ class StoredExamples:
         return {"train": train, "validation": held}
 
     def tokens_and_words(self, split: Literal["train", "validation"]) -> tuple[int, int | None]:
-        """Tokens and words of a split's text, special tokens left out; words None where pieces do not tell them.
+        """Tokens and words of a split's text, special tokens left out; words None where the store has not counted them.
 
-        A loss a token becomes one a word, comparable across vocabularies, by the factor tokens / words.
+        A loss a token becomes one a word, comparable across vocabularies, by the factor tokens / words. Words are those
+        of the text before it was cut into pieces: runs of characters without white space.
         """
-        starts = self._word_starts
-        return count_words(
-            self.store.tokens,
-            self.store.sentence_starts,
-            self.store.document_starts,
-            self.documents[split],
-            starts,
-        )
+        store, documents = self.store, self.documents[split]
+        begins = store.sentence_starts[store.document_starts[documents]]
+        ends = store.sentence_starts[store.document_starts[documents + 1]]
+        words = None if store.document_words is None else int(store.document_words[documents].sum())
+        return int((ends - begins).sum()), words
 
     @cached_property
     def training(self) -> TrainingExamples:
@@ -120,15 +118,6 @@ class StoredExamples:
             batches, held, rules, self.options.split_seed, self.options.max_validation_examples
         )
 
-    @cached_property
-    def _word_starts(self) -> npt.NDArray[np.bool_] | None:
-        try:
-            return word_starts(self.tokenizer, self.store.vocabulary_size)
-        except ValueError:
-            if self.options.masking != "token":
-                raise
-            return None
-
     def _batches(
         self, mode: int, rate: float, limit: int, mask_share: float, random_share: float
     ) -> MaskedBatches:
@@ -138,11 +127,12 @@ class StoredExamples:
             raise ValueError(
                 f"data.init_args.store: the tokenizer in {self.folder} has no {' and no '.join(missing)} token"
             )
-        starts = self._word_starts if mode != TOKEN else None
         rules = MaskRules(
             mode, rate, limit, mask_share, random_share, ids["mask"], self.store.vocabulary_size
         )
-        starts = np.zeros(0, dtype=np.bool_) if starts is None else starts
+        whole_words = mode != TOKEN
+        size = self.store.vocabulary_size
+        starts = word_starts(self.tokenizer, size) if whole_words else np.zeros(0, dtype=np.bool_)
         return MaskedBatches(
             self.store, ids["cls"], ids["sep"], TASKS[self.options.sentence_task], rules, starts
         )

@@ -13,6 +13,7 @@ from bertlab.corpus.examples import Examples
 from bertlab.corpus.masking import TOKEN, count_masks
 from bertlab.corpus.packed_examples import lengths_of, special_tokens
 from bertlab.corpus.pairs import PairRules, Texts
+from bertlab.corpus.pass_lengths import PassLengths, lengths_file
 from bertlab.corpus.shortened_examples import shorten
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.interfaces import PretrainingBatch
@@ -42,8 +43,14 @@ class TrainingExamples(Dataset[PretrainingBatch]):
         if number not in self._streams:
             store = self.batches.store
             texts = Texts(self.documents, store.document_starts, store.sentence_starts)
-            self._streams = {number: ExampleStream(texts, self.rules[number], self.seed, number)}
+            rules = self.rules[number]
+            lengths = PassLengths(lengths_file(store, self.documents, rules, self.seed, number))
+            self._streams = {number: ExampleStream(texts, rules, self.seed, number, lengths=lengths)}
         return self._streams[number]
+
+    def prepare(self, part: StepPart) -> None:
+        """Find a micro-batch in the corpus, so that worker processes that are forked then need not count to it."""
+        self.stream(part.step.stream).go_to(part.step.first)
 
     def __getitem__(self, part: StepPart) -> PretrainingBatch:
         """One micro-batch of an optimizer step: its share of the step's examples, balanced by tokens."""

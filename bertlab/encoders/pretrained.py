@@ -69,7 +69,26 @@ class PretrainedEncoder(Encoder):
             extension.apply(model)
         super().__init__(model, padding_free)
         self.extension = extension
-        self._where, self._revision, self._rows = where, revision, rows
+        self._source, self._where, self._revision, self._rows = source, where, revision, rows
+
+    @property
+    def source(self) -> str:
+        """What was given as `source`."""
+        return self._source
+
+    def tokenizer(self) -> Any | None:
+        """The tokenizer of the checkpoint, with the new pieces if it has been given any; read when asked for.
+
+        None where the checkpoint has none, or one without a fast version, so that nothing can be said of its ids.
+        """
+        if self.extension is not None:
+            return self.extension.tokenizer
+        tokenizer, reason = _tokenizer(self._where, self._revision)
+        if tokenizer is not None and tokenizer.is_fast:
+            return tokenizer
+        reason = reason or "it has no fast one"
+        log.warning("%s has no tokenizer to compare that of the data with: %s", self._source, reason)
+        return None
 
     def head_weights(self) -> Mapping[str, Tensor]:
         """The tensors of the checkpoint that are of a head, under their names there; read when asked for.
@@ -114,18 +133,24 @@ def _load(source: str, where: str, revision: str | None, config: PreTrainedConfi
 def _extension(
     source: str, where: str, revision: str | None, new_pieces: str | list[str]
 ) -> VocabularyExtension:
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-        # Of a folder without one, transformers makes a tokenizer that knows the special tokens alone.
-        absent = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
-        reason: object = "it has no vocabulary"
-    except (OSError, ValueError) as error:
-        tokenizer, absent, reason = None, True, error
-    if absent:
+    tokenizer, reason = _tokenizer(where, revision)
+    if tokenizer is None:
         raise ValueError(
             f"encoder.new_pieces: no tokenizer to add the pieces to can be read from {source!r}: {reason}"
         )
     return VocabularyExtension.of(tokenizer, new_pieces)
+
+
+def _tokenizer(where: str, revision: str | None) -> tuple[Any | None, str]:
+    """The tokenizer of a checkpoint; None, and why, where it has none."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        return None, str(error)
+    # Of a folder without one, transformers makes a tokenizer that knows the special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        return None, "it has no vocabulary"
+    return tokenizer, ""
 
 
 def _check_weights(source: str, model: PreTrainedModel, found: dict[str, Any]) -> None:

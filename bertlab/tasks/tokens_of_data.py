@@ -9,14 +9,18 @@ from typing import Any
 def check_tokens(datamodule: Any, encoder: Any) -> None:
     """Refuse a tokenizer that can give ids beyond the embedding, and rows that are longer than there are positions.
 
+    Ids below the number of rows may still be of other pieces: data whose ids are made already, before the encoder is
+    known, compares its tokenizer with that of the encoder.
+
     Args:
-        datamodule: one with a `tokenizer` that has a length, as those of transformers do, and one with a `max_length`
-            and `longest_row()`; others are not checked.
+        datamodule: one with a `check_tokenizer` (see `check_vocabulary`), one with a `tokenizer` that has a length, as
+            those of transformers do, and one with a `max_length` and `longest_row()`; others are not checked.
         encoder: with a `vocabulary_size`, and a `max_length` if it takes rows of some length at most.
 
     Raises:
-        ValueError: the vocabulary is larger than the embedding, or a row is too long.
+        ValueError: the vocabulary is another one or larger than the embedding, or a row is too long.
     """
+    check_vocabulary(datamodule, encoder)
     tokenizer = getattr(datamodule, "tokenizer", None)
     if isinstance(tokenizer, Sized) and len(tokenizer) > encoder.vocabulary_size:
         raise ValueError(
@@ -33,3 +37,19 @@ def check_tokens(datamodule: Any, encoder: Any) -> None:
             f"encoder (model.init_args.encoder) takes {positions}: set max_length to {positions} or less, or take an "
             "encoder with more positions"
         )
+
+
+def check_vocabulary(datamodule: Any, encoder: Any) -> None:
+    """Refuse data whose token ids are of other pieces than those that the encoder has learned.
+
+    Args:
+        datamodule: one with a `check_tokenizer(tokenizer, source)`; others are not checked.
+        encoder: one whose `tokenizer()` is that of its checkpoint, and with its `source`; others take any data.
+
+    Raises:
+        ValueError: it has another vocabulary.
+    """
+    check, own = getattr(datamodule, "check_tokenizer", None), getattr(encoder, "tokenizer", None)
+    tokenizer = own() if check is not None and own is not None else None
+    if check is not None and tokenizer is not None:
+        check(tokenizer, encoder.source)

@@ -1,14 +1,18 @@
-"""Every file under configs/pretrain trains two steps, as it is but for the size of model and batch."""
+"""Every file under configs/pretrain trains a few steps, in each of its phases, with a small model and batch."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
+from torch import Tensor
 
 from bertlab.cli import main
+from bertlab.interfaces import PretrainingBatch
+from bertlab.tasks.pretraining import Pretraining
 from tests.corpus.corpus_text import corpus, google_text, write_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -41,21 +45,35 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", FROM_SCRATCH, ids=lambda path: path.stem)
-def test_trains_two_steps(path: Path, store: Path, in_tmp: Path) -> None:
-    given = encoder_of(path)["init_args"]
+def test_trains_in_each_phase(path: Path, store: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, file = encoder_of(path)["init_args"], yaml.safe_load(path.read_text())
     modern = MODERN if given["model_type"] == "modernbert" else {}
     settings = {**given.get("config", {}), **SMALL, **modern}
-    batch = 8 * yaml.safe_load(path.read_text())["trainer"].get("accumulate_grad_batches", 1)
+    batch = 8 * file["trainer"].get("accumulate_grad_batches", 1)
+    phases = file["data"]["init_args"].get("phases", [{"length": 128}])
+    # With fewer than six, the nine steps in ten of a first phase would be all.
+    steps = 2 if len(phases) == 1 else 6
+    lengths: list[int] = []
+    loss = Pretraining.training_loss
+
+    def watched(task: Pretraining, batch: PretrainingBatch) -> Tensor:
+        lengths.append(int(batch.lengths.max()))
+        return loss(task, batch)
+
+    monkeypatch.setattr(Pretraining, "training_loss", watched)
     main([
         "fit", "--config", str(path), "--data.store", str(store), f"--data.batch_size={batch}",
         f"--model.encoder.init_args.config={json.dumps(settings)}", "--data.batch_warmup_start=16",
-        "--data.validation_fraction=0.1", "--trainer.accelerator=cpu", "--trainer.max_steps=2",
-        "--trainer.val_check_interval=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false",
-        "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
+        "--data.validation_fraction=0.1", "--trainer.accelerator=cpu", f"--trainer.max_steps={steps}",
+        f"--trainer.val_check_interval={steps}", "--trainer.limit_val_batches=1",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
     ])  # fmt: skip
     run = in_tmp / "runs" / path.stem / "0"
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert "val/loss" in (run / "metrics.csv").read_text()
+    bounds = [0, *(phase["length"] for phase in phases)]
+    for shorter, longer in pairwise(bounds):
+        assert any(shorter < length <= longer for length in lengths), f"no step of length {longer}"
 
 
 @pytest.mark.parametrize("path", FROM_CHECKPOINT, ids=lambda path: path.stem)

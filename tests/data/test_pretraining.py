@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import nn
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
 
 from bertlab.data.prefetch import ahead
 from bertlab.data.pretraining import PretrainingData
@@ -16,6 +18,7 @@ from bertlab.interfaces import PretrainingBatch
 from bertlab.samplers.phases import Phase, StepSchedule
 from bertlab.samplers.step_parts import StepPartSampler
 from tests.bits import assert_equal
+from tests.corpus.corpus_text import corpus, document, write_config
 from tests.corpus.small_corpus import write_store
 
 
@@ -145,6 +148,35 @@ def test_validation_is_fixed_and_exact(store: str) -> None:
     assert make(store, validation_fraction=0.0).val_dataloader() == []
     sizes = [DataLoader.__len__(loader) for loader in loaders]
     assert sizes[0] == sizes[2]
+
+
+def test_words_are_counted_alike_for_any_vocabulary(tmp_path: Path) -> None:
+    """Pieces of bytes do not tell words, and a WordPiece makes several pieces of what is one: both are of the text."""
+    texts = [
+        [f"{sentence}  Isn't 3.5% {number}?", "北京 🙂 ok."]
+        for number in range(40)
+        for sentence in document(number)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(map("\n".join, texts)) + "\n")
+    special = {"unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator([], vocab_size=300, special_tokens=[*special.values(), "<pad>"])
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(trained.to_str()), pad_token="<pad>", **special
+    ).save_pretrained(tmp_path / "bpe")
+    vocabulary = {
+        "class_path": "bertlab.corpus.vocabulary.GivenVocabulary",
+        "init_args": {"source": str(tmp_path / "bpe")},
+    }
+    corpus(write_config(tmp_path, name="pieces"))
+    corpus(write_config(tmp_path, name="bytes", vocabulary=vocabulary))
+    pieces, of_bytes = (make(str(tmp_path / name)) for name in ("pieces", "bytes"))
+    for split in ("train", "validation"):
+        documents = pieces.examples.documents[split].tolist()
+        words = sum(len(sentence.split()) for number in documents for sentence in texts[number])
+        counts = [data.tokens_and_words(split) for data in (pieces, of_bytes)]
+        assert [found for _, found in counts] == [words, words]
+        assert counts[0][0] != counts[1][0]
 
 
 def test_phases_change_lengths_and_sizes(store: str) -> None:

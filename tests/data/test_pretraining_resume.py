@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
+from bertlab.corpus.pairs import make_examples
+from bertlab.corpus.random_numbers import key_of
+from bertlab.corpus.token_store import TokenStore
 from bertlab.data.pretraining import PretrainingData
 from bertlab.interfaces import PretrainingBatch
 from bertlab.samplers.phases import Phase
@@ -117,12 +121,40 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
     fit(tmp_path, store, stop=6, limits={"max_steps": 40})
     checkpoint = tmp_path / "step=5.ckpt"
     state = torch.load(checkpoint, weights_only=False)["PretrainingData"]
-    assert state == {"samples": 50}
+    assert state == {"samples": 50, "tokenizer": TokenStore.open(store).tokenizer_hash}
     second = fit(tmp_path, store, resume=str(checkpoint), batch_size=7, limits={"max_steps": 8})
     assert sorted(number for _, number, *_ in second) == list(range(50, 71))
     phases = [Phase(32, 0.25), Phase(64, 0.75)]
     with pytest.raises(ValueError, match=r"has consumed 50 samples in 5 optimizer steps; .* would be 35"):
         fit(tmp_path, store, resume=str(checkpoint), batch_size=7, phases=phases, limits={"max_steps": 12})
+
+
+def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "gone through"
+
+    def watched(texts: Any, rules: Any, key: Any, position: int, wanted: int, write: bool, out: Any) -> Any:
+        with log.open("a") as file:  # workers too write to it
+            file.write(f"{os.getpid()} {int(key)} {int(write)}\n")
+        return make_examples(texts, rules, key, position, wanted, write, out)
+
+    options: dict[str, Any] = {"batch_size": 100, "limits": {"max_steps": 12}}
+    whole = fit(tmp_path, store, **options)
+    fit(tmp_path, store, stop=11, **options)
+    examples = PretrainingData(store, seed=3, phases=[Phase(32)], validation_fraction=0.1).examples
+    now, within = examples.training.stream(0).locate(1000)
+    assert now >= 3
+    assert within + 200 < examples.training.stream(0).examples_per_epoch(now), "the rest is of one pass"
+    monkeypatch.setattr("bertlab.corpus.example_stream.make_examples", watched)
+    resumed = fit(tmp_path, store, workers=2, resume=str(tmp_path / "step=10.ckpt"), **options)
+    assert resumed == [seen for seen in whole if seen[0] >= 10]
+    done = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+    passes = {int(key_of(3, 0, epoch)): epoch for epoch in range(now + 1)}
+    assert {passes[key] for _, key, _ in done if key in passes} == {now}
+    workers = [write for process, _, write in done if process != os.getpid()]
+    assert workers
+    assert all(workers), "what they start with was counted before they began"
 
 
 def test_a_checkpoint_from_the_middle_of_an_accumulation_is_refused(tmp_path: Path, store: str) -> None:

@@ -1,0 +1,53 @@
+"""Whether a token store is of the vocabulary that an encoder, or a checkpoint, was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertlab.corpus.token_store import TokenStore
+
+#: Key, in the state of the data in a checkpoint, of the hash of the store's tokenizer.
+TOKENIZER_HASH = "tokenizer"
+SHOWN = 12  # digits of a hash in a message
+
+
+def check_encoder_vocabulary(store: TokenStore, tokenizer: Any, source: str) -> None:
+    """Refuse a store whose ids are of other pieces than those that an encoder has learned.
+
+    Args:
+        store: of the data.
+        tokenizer: of the encoder, a fast one of transformers, with the new pieces where its vocabulary is extended.
+        source: where the encoder comes from.
+
+    Raises:
+        ValueError: names both, their first difference, and what to do.
+    """
+    difference = store.difference(tokenizer)
+    if difference:
+        raise ValueError(
+            f"data.init_args.store: {store.folder} was made by another tokenizer than that of "
+            f"model.init_args.encoder ({source}), whose ids mean other pieces: {difference}. Build the corpus with "
+            f"vocabulary: bertlab.corpus.vocabulary.GivenVocabulary, source: {source}; or, if the store's extends it, "
+            f"set new_pieces of the encoder to {store.tokenizer_folder}."
+        )
+
+
+def check_same_vocabulary(store: TokenStore, state: Mapping[str, Any]) -> None:
+    """Refuse a store of another vocabulary than that of the store which a checkpoint was trained on.
+
+    Args:
+        store: of the data.
+        state: of the data in the checkpoint; older ones do not say the vocabulary.
+
+    Raises:
+        ValueError: it is of another vocabulary.
+    """
+    known = state.get(TOKENIZER_HASH)
+    if known is not None and known != store.tokenizer_hash:
+        raise ValueError(
+            f"data.init_args.store: {store.folder} is of another vocabulary (tokenizer {store.tokenizer_hash[:SHOWN]}) "
+            f"than the store that the checkpoint was trained on (tokenizer {known[:SHOWN]}). Take that one, which the "
+            "config.yaml of its run names, or build the corpus with its vocabulary: "
+            "bertlab.corpus.vocabulary.GivenVocabulary, source: <that store>/tokenizer."
+        )

@@ -1,0 +1,85 @@
+"""Pretraining that is killed in an epoch's midst, with workers, and goes on without: as if it had never been killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.bits import assert_equal
+from tests.corpus.small_corpus import write_store
+from tests.system.test_kill import killed, state
+from tests.system.tiny_project import bertlab
+
+STEPS = 40
+
+
+def write_pretraining(folder: Path) -> Path:
+    """A tiny BERT with dropout; lengths and batch sizes change during the training; validation every tenth step."""
+    store = write_store(folder / "store", documents=80)
+    encoder = {
+        "vocab_size": 65, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 64,
+    }  # fmt: skip
+    config: dict[str, Any] = {
+        "model": {
+            "class_path": "bertlab.tasks.pretraining.Pretraining",
+            "init_args": {
+                "encoder": {
+                    "class_path": "bertlab.encoders.from_config.EncoderFromConfig",
+                    "init_args": {
+                        "model_type": "bert", "config": encoder, "dropout": 0.1, "attention_dropout": 0.1,
+                    },
+                },
+                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3}},
+            },
+        },
+        "data": {
+            "class_path": "bertlab.data.pretraining.PretrainingData",
+            "init_args": {
+                "store": str(store),
+                "phases": [{"length": 32, "fraction": 0.5}, {"length": 64, "fraction": 0.5, "batch_size": 12}],
+                "batch_size": 24,
+                "batch_warmup_fraction": 0.4,
+                "batch_warmup_start": 6,
+                "validation_fraction": 0.1,
+            },
+        },
+        "trainer": {
+            "max_steps": STEPS,
+            "accumulate_grad_batches": 2,
+            "val_check_interval": 20,
+            "check_val_every_n_epoch": None,
+            "gradient_clip_val": 1.0,
+            "accelerator": "cpu",
+            "devices": 1,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
+        "wandb": {"mode": "disabled"},
+    }  # fmt: skip
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file
+
+
+def test_killed_twice_with_four_workers_and_resumed_without(tmp_path: Path) -> None:
+    """Once while the batch grows, once in the second phase, both times in the midst of an epoch."""
+    common = ["fit", "--config", str(write_pretraining(tmp_path)), "--checkpoints.every_steps=2"]
+    bertlab(tmp_path, *common, "--run.name=whole")
+    whole, run = tmp_path / "runs/whole/0", tmp_path / "runs/killed/0"
+    resume: list[str] = []
+    for after_step in (9, 25):
+        args = [*common, "--run.name=killed", "--data.num_workers=4", *resume]
+        assert killed(tmp_path, args, after_step, delay=0.0), "it ended before"
+        reached = state(run)
+        assert after_step - 1 <= reached["global_step"] < STEPS
+        assert not reached["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        resume = ["--ckpt_path=last"]
+    bertlab(tmp_path, *common, "--run.name=killed", *resume)
+    assert_equal(state(run), state(whole))
+    for name in ("metrics.csv", "timeline.jsonl"):
+        assert (run / name).read_text() == (whole / name).read_text(), name
+    assert "val/loss" in (whole / "metrics.csv").read_text()
