@@ -55,8 +55,7 @@ def speed(study: dict[str, Any]) -> Iterator[Run]:
         known_by = {"part": "speed", "seed": seed, "megabytes": size}
         for system, flags in study["speed"]["systems"].items():
             yield {**known_by, "system": system}, partial(build, study, size, seed, 1, flags)
-        text = text_file(WORK, size, study["left_out"], seed)
-        yield {**known_by, "system": TOKENIZER}, partial(tokenize, text)
+        yield {**known_by, "system": TOKENIZER}, partial(tokenize, study, size, seed)
 
 
 def memory(study: dict[str, Any]) -> Iterator[Run]:
@@ -101,11 +100,12 @@ def build(study: dict[str, Any], size: int, seed: int, workers: int, flags: list
     return row
 
 
-def tokenize(path: Path) -> dict[str, Any]:
+def tokenize(study: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
     """The tokenizer of the given vocabulary on the sentences of a text, in the batches of the build, on one thread."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from bertlab.sources.models import model_folder
 
+    path = text_file(WORK, size, study["left_out"], seed)
     tokenizer = text_tokenizer(Path(model_folder("packaged:minilm_l6_v2")))
     splitter = SentenceSplitter()
     texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").split("\n") if line]
