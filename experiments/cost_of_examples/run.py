@@ -61,13 +61,16 @@ def measure(bench: Bench, overlay: str) -> dict[str, Any]:
     made, clock, waits = (folder / name for name in ("made.json", "clock.json", "waits.json"))
     making = [PYTHON, "-m", "experiments.cost_of_examples.making", "--config", config, "--output", str(made)]
     run_command(making, folder / "making.log.txt", threads=1)
+    profiler = {
+        "class_path": "experiments.cost_of_examples.waits.WaitClock",
+        "init_args": {"path": str(waits)},
+    }
     fit = [
         *(BERTLAB, "fit", "--config", config, "--config", overlay),
         *("--run.root", str(folder), "--run.name", "fit", "--run.version", "0"),
         *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
         *("--trainer.callbacks.init_args.path", str(clock)),
-        *("--trainer.profiler", "experiments.cost_of_examples.waits.WaitClock"),
-        *("--trainer.profiler.init_args.path", str(waits)),
+        *("--trainer.profiler", json.dumps(profiler)),
     ]
     run_command(fit, folder / "fit.log.txt")
     first = bench.case["warm_up_steps"]
