@@ -208,7 +208,7 @@ class HubDataset(Reader):
         return (document for document, _ in self.after(None, limit))
 
     def after(self, place: Any, limit: int) -> Iterator[tuple[Document, Any]]:
-        """As `Reader.after`: of the hub's files, those that were read to their ends are not fetched again.
+        """As `Reader.after`: of the hub's files, those before the last two that were read are not fetched again.
 
         A place is the number of a row, that of its parts that are done, and the state of `datasets` before the row.
         """

@@ -108,9 +108,9 @@ def spoil(path: Path) -> None:
 def test_killed_while_reading_from_the_hub_it_goes_on(tmp_path: Path) -> None:
     files, documents = tmp_path / "hub", [document(number) for number in range(60)]
     files.mkdir()
-    for first in range(0, 60, 15):
-        texts = ["\n".join(sentences) for sentences in documents[first : first + 15]]
-        pq.write_table(pa.table({"text": texts}), files / f"train-{first // 15:05d}-of-00004.parquet")
+    for first in range(0, 60, 10):
+        texts = ["\n".join(sentences) for sentences in documents[first : first + 10]]
+        pq.write_table(pa.table({"text": texts}), files / f"train-{first // 10:05d}-of-00006.parquet")
     first_words = [" ".join(sentences[0].split()[:2]) for sentences in documents]
     reader = {
         "class_path": "watched_hub.WatchedHub",
@@ -125,11 +125,11 @@ def test_killed_while_reading_from_the_hub_it_goes_on(tmp_path: Path) -> None:
     (raw,) = tmp_path.glob(".killed.part/*/raw")
     shards = read_json(raw / "read.json")["shards"]
     kept = sum(len((raw / f"{shard:05d}.jsonl").read_text().splitlines()) for shard in range(shards))
-    assert 30 <= kept < 45, "the first two of the four files are not needed any more"
+    assert 30 <= kept < 45, "the first two of the six files are not needed any more"
     for name in ("trouble", "asked"):
         (tmp_path / name).unlink()
     for number in (0, 1):
-        spoil(files / f"train-{number:05d}-of-00004.parquet")
+        spoil(files / f"train-{number:05d}-of-00006.parquet")
     corpus(config, "--output", str(tmp_path / "killed"))
     assert (tmp_path / "asked").read_text().splitlines() == first_words[kept:]
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
