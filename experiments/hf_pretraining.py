@@ -34,6 +34,7 @@ from bertlab.samplers.phases import Phase, StepSchedule
 from bertlab.samplers.step_parts import StepPartSampler
 from experiments.clocks import HuggingFaceClock
 from experiments.measure import load_config
+from experiments.turns import add_place_options, place_of
 
 IGNORED = -100  # the label of what is not masked, in transformers
 
@@ -47,9 +48,9 @@ def main() -> None:
     )
     parser.add_argument("--examples", type=Path, required=True, help="folder that `draw` has written")
     parser.add_argument("--output", type=Path, required=True, help="folder for results")
-    parser.add_argument("--padding", choices=["maximum", "dynamic"], default="dynamic")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--attention", choices=["eager", "sdpa"], help="default: what transformers chooses")
+    add_place_options(parser)
     fit(parser.parse_args())
 
 
@@ -103,20 +104,19 @@ def fit(options: argparse.Namespace) -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(options.examples / "tokenizer")
     train, validation = (load_from_disk(str(options.examples / name)) for name in ("train", "validation"))
-    length = config["data"]["init_args"]["phases"][0]["length"]
-    padding = {"padding": "max_length", "max_length": length} if options.padding == "maximum" else {}
     trainer = Trainer(
         model=model,
         args=arguments(config, options),
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
-        data_collator=DataCollatorForTokenClassification(tokenizer, **padding),
+        data_collator=DataCollatorForTokenClassification(tokenizer),
         compute_metrics=validation_loss,
         preprocess_logits_for_metrics=sums_of_rows,
     )
     tokens = sum(len(row) for row in train["input_ids"])
-    trainer.add_callback(HuggingFaceClock(options.output / "clock.json", len(train), tokens))
+    clock = HuggingFaceClock(options.output / "clock.json", len(train), tokens, place_of(options))
+    trainer.add_callback(clock)
     trainer.train()
     history = trainer.state.log_history
     results = {

@@ -117,18 +117,27 @@ def throughput(clock: Mapping[str, Any], warm_up_epochs: int) -> Throughput:
     epochs = clock["epochs"][warm_up_epochs:]
     if not epochs:
         raise ValueError(f"a clock of {len(clock['epochs'])} epochs, {warm_up_epochs} of them warm-up")
-    seconds = 0.0
-    for epoch in epochs:
-        size = STEPS if clock.get("in_turn", False) else len(epoch["ends"])
-        turns = zip(
-            epoch["starts"][::size], [*epoch["ends"][size - 1 :: size], epoch["ends"][-1]], strict=False
-        )
-        seconds += sum(end - start for start, end in turns)
+    in_turn = clock.get("in_turn", False)
+    seconds = sum(training_seconds(epoch["starts"], epoch["ends"], in_turn) for epoch in epochs)
     return Throughput(
         clock["rows_per_epoch"] * len(epochs) / seconds,
         clock["tokens_per_epoch"] * len(epochs) / seconds,
         statistics.median(step_times(clock, warm_up_epochs)),
     )
+
+
+def training_seconds(starts: Sequence[float], ends: Sequence[float], in_turn: bool, first: int = 0) -> float:
+    """From the beginning of a step to the end of the last one; in turn with others, of each turn.
+
+    Args:
+        starts: of the steps.
+        ends: of the steps.
+        in_turn: whether other processes trained in between.
+        first: step from which on it counts.
+    """
+    size = STEPS if in_turn else len(ends)
+    turns = [(max(begin, first), min(begin + size, len(ends))) for begin in range(0, len(ends), size)]
+    return sum(ends[end - 1] - starts[begin] for begin, end in turns if begin < end)
 
 
 def step_times(clock: Mapping[str, Any], warm_up_epochs: int) -> list[float]:

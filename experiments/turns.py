@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-STEPS = 4  # in a turn
+STEPS = 12  # in a turn: what is cold at its beginning takes a twentieth of a second, once
 
 Result = TypeVar("Result")
 

@@ -16,7 +16,6 @@ from experiments.measure import (
 )
 
 NAMES = {
-    "hf_padded": "HF Trainer, padded to the length, fp32",
     "hf_default": "HF Trainer, dynamic padding, fp32 (default)",
     "hf_best_eager": "HF Trainer, dynamic padding, bf16, eager attention",
     "hf_best_sdpa": "HF Trainer, dynamic padding, bf16, sdpa attention",
@@ -84,7 +83,7 @@ def case_table(rows: Rows) -> str:
     """Every system of a case."""
     ours = [system for system in systems_of(rows) if system.startswith("bertlab")]
     table = [["", "sequences/s", "real tokens/s", *(f"{NAMES[system]}: times faster" for system in ours),
-              "step, ms", "whole command, s", "peak memory, MiB", "validation loss"]]  # fmt: skip
+              "step, ms", "peak memory, MiB", "validation loss"]]  # fmt: skip
     for system in systems_of(rows):
         table.append(
             [
@@ -93,7 +92,6 @@ def case_table(rows: Rows) -> str:
                 f"{median_of(rows, RATE, system=system):.0f}",
                 *("–" if our == system else ratio(rows, RATE, our, system) for our in ours),
                 f"{1000 * median_of(rows, 'step_seconds', system=system):.0f}",
-                f"{median_of(rows, 'command_seconds', system=system):.0f}",
                 f"{median_of(rows, 'peak_mib', system=system):.0f}",
                 f"{median_of(rows, 'validation_loss', system=system):.4f}",
             ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from experiments.measure import (
 )
 from experiments.speed_pretraining.report import report
 from experiments.speed_pretraining.systems import Bench
+from experiments.turns import in_turn
 
 FOLDER = Path(__file__).parent
 WORK = ROOT / "runs" / "experiments" / FOLDER.name
@@ -36,34 +37,37 @@ def main() -> None:
     if not options.report:
         study = load_study(FOLDER, options.quick)
         run_study(study, runs(study), output, options.fresh or options.quick)
+        shutil.rmtree(WORK / "fits")
     report(output)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """Every case; in it the systems in turn, over the seeds."""
-    store = token_store()
+    """Every case, over the seeds; all systems of a seed in turn, or one after the other."""
     for name, case in study["cases"].items():
+        store = token_store(case.get("corpus", study["corpus"]))
+        systems = {system: study["systems"][system] for system in case.get("systems", study["systems"])}
         for seed in study["seeds"]:
-            bench = Bench(
-                name,
-                study["sizes"][case["size"]],
-                case,
-                study["validation_examples"],
-                seed,
-                store,
-                WORK / "fits",
-            )
-            for system, settings in study["systems"].items():
-                if system in case.get("systems", study["systems"]):
-                    known_by = {"case": name, "seed": seed, "system": system}
-                    yield known_by, partial(bench.fit, system, settings)
-            shutil.rmtree(bench.folder, ignore_errors=True)
+            size, examples = study["sizes"][case["size"]], case["validation_examples"]
+            bench = Bench(name, size, case, examples, seed, store, WORK / "fits")
+            alone = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
+            found = cache(partial(trained_in_turn, bench, systems))
+            for system in systems:
+                known_by = {"case": name, "seed": seed, "system": system}
+                run = partial(lambda found, system: found()[system], found, system)
+                yield known_by, run if case["in_turn"] else alone[system]
 
 
-def token_store() -> Path:
-    """The token store of corpus.yaml; made where it is not there, or not of these settings."""
-    store = WORK / "store"
-    command = [BERTLAB, "corpus", "--config", str(FOLDER / "corpus.yaml"), "--output", str(store)]
+def trained_in_turn(bench: Bench, systems: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Train all systems at the same time, a few steps each in turn; their rows of results."""
+    bench.prepare()
+    runs = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
+    return in_turn(bench.folder / "ring", runs)
+
+
+def token_store(config: str) -> Path:
+    """The token store of a configuration of `bertlab corpus`; made where it is not there, or not of these settings."""
+    store = WORK / "stores" / Path(config).stem
+    command = [BERTLAB, "corpus", "--config", config, "--output", str(store)]
     run_command(command, WORK / "corpus.log.txt")
     return store
 
@@ -77,7 +81,9 @@ def check(study: dict[str, Any]) -> None:
     case, systems = study["check"], study["systems"]
     size = study["sizes"][case["size"]] | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     bench = Bench(
-        "check", size, case, case["validation_examples"], 0, token_store(), WORK / "fits", log_every=1
+        *("check", size, case, case["validation_examples"], 0, token_store(study["corpus"])),
+        WORK / "fits",
+        log_every=1,
     )
     theirs, ours = (bench.train(system, systems[system]) for system in ("hf_default", "bertlab_fp32"))
     steps = [f"step {step}" for step in range(case["steps"])]

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ import yaml
 from transformers import BertConfig, BertForPreTraining, set_seed
 
 from experiments.hf_pretraining import draw
-from experiments.measure import BERTLAB, PYTHON, load_config, read_clock, run_command
+from experiments.measure import BERTLAB, PYTHON, load_config, read_clock, run_command, training_seconds
+from experiments.turns import Place, options_of
 
 FOLDER = Path(__file__).parent
 LOG_EVERY = 10  # optimizer steps, bertlab's default
@@ -57,10 +58,10 @@ class Bench:
     work: Path
     log_every: int = LOG_EVERY
 
-    def fit(self, system: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Train one system; its row of results. Checkpoints are not kept: they are large."""
+    def fit(self, system: str, settings: Mapping[str, Any], place: Place | None = None) -> dict[str, Any]:
+        """Train one system, alone or in turn with others; its row of results. Checkpoints are not kept."""
         folder = self.folder / system
-        cost = run_command(self._command(system, settings, folder), folder / "log.txt")
+        cost = run_command(self._command(system, settings, folder, place), folder / "log.txt")
         row = {
             "layers": self.size["num_hidden_layers"],
             "width": self.size["hidden_size"],
@@ -68,7 +69,6 @@ class Bench:
             "batch_size": self.case["batch_size"],
             "steps": self.case["steps"],
             **self._speed(read_clock(folder / "clock.json")),
-            "command_seconds": cost.seconds,
             "peak_mib": cost.peak_mib,
             "validation_loss": self.losses(system).validation,
         }
@@ -125,41 +125,49 @@ class Bench:
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         return path
 
+    def prepare(self) -> None:
+        """Make what all systems read: weights, configuration, examples."""
+        _ = self.step_tokens
+
     @cached_property
     def step_tokens(self) -> list[int]:
         """Real tokens of each optimizer step; the peer's data set is there then."""
         return draw(load_config(self.config), self.folder / "examples")
 
-    def _command(self, system: str, settings: Mapping[str, Any], folder: Path) -> list[str]:
-        _ = self.step_tokens
+    def _command(
+        self, system: str, settings: Mapping[str, Any], folder: Path, place: Place | None = None
+    ) -> list[str]:
+        self.prepare()
         if system.startswith("bertlab"):
+            turns = {} if place is None else asdict(place)
             return [
                 *(BERTLAB, "fit", "--config", str(self.config), "--config", settings["overlay"]),
                 *("--run.root", str(folder), "--run.name", "fit", "--run.version", "0"),
                 *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
                 *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
+                *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in turns.items()),
             ]
         command = [PYTHON, "-m", "experiments.hf_pretraining", "--config", str(self.config)]
         command += ["--examples", str(self.folder / "examples"), "--output", str(folder)]
         for flag, value in settings.items():
             command += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
-        return command
+        return command + ([] if place is None else options_of(place))
 
     def _speed(self, clock: Mapping[str, Any]) -> dict[str, Any]:
-        """Rates from the start of the first step after the warm-up to the end of the last one.
+        """Rates of the steps after the warm-up, from the start of the first to the end of the last, of each turn.
 
         Raises:
             ValueError: the system did not train on what was drawn.
         """
         tokens, batch_size = self.step_tokens, self.case["batch_size"]
         epochs = clock["epochs"]
-        starts, end = [start for epoch in epochs for start in epoch["starts"]], epochs[-1]["ends"][-1]
+        starts, ends = ([time for epoch in epochs for time in epoch[which]] for which in ("starts", "ends"))
         seen = (len(starts), clock["rows_per_epoch"], clock["tokens_per_epoch"])
         drawn = (len(tokens), len(tokens) * batch_size // len(epochs), sum(tokens) // len(epochs))
         if seen != drawn:
             raise ValueError(f"steps, and sequences and tokens of an epoch: drawn {drawn}, trained on {seen}")
         first = self.case["warm_up_steps"]
-        seconds = end - starts[first]
+        seconds = training_seconds(starts, ends, clock["in_turn"], first)
         return {
             "sequences_per_second": (len(starts) - first) * batch_size / seconds,
             "tokens_per_second": sum(tokens[first:]) / seconds,
