@@ -33,24 +33,49 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
-def rank_environments(ranks: int = 2) -> list[dict[str, str]]:
-    """What `torchrun --nproc-per-node` sets for each of its processes, which find each other over gloo."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def rank_environments(ranks: int = 2, nodes: int = 1) -> list[dict[str, str]]:
+    """What `torchrun --nnodes --nproc-per-node` sets for each of its processes, which find each other over gloo."""
+    port, on_a_node = free_port(), ranks // nodes
     return [
         {
             "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "GROUP_RANK": "0",
+            "LOCAL_RANK": str(rank % on_a_node),
+            "GROUP_RANK": str(rank // on_a_node),
             "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(on_a_node),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RUN_ID": "tests",
         }
         for rank in range(ranks)
     ]
+
+
+def slurm_environments(nodes: int = 2) -> list[dict[str, str]]:
+    """What Slurm's `srun --nodes --ntasks-per-node 1` sets for each of its tasks, and a port that is free here."""
+    port = free_port()
+    return [
+        {
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NAME": "bertlab",
+            "SLURM_NNODES": str(nodes),
+            "SLURM_NTASKS": str(nodes),
+            "SLURM_NTASKS_PER_NODE": "1",
+            "SLURM_NODELIST": ",".join(f"127.0.0.{node + 1}" for node in range(nodes)),
+            "SLURM_PROCID": str(node),
+            "SLURM_NODEID": str(node),
+            "SLURM_LOCALID": "0",
+            "MASTER_PORT": str(port),
+        }
+        for node in range(nodes)
+    ]
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class Command:

@@ -5,12 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from bertlab.corpus.atomic_files import read_json, write_json, write_whole
 from bertlab.corpus.document import Document
 from bertlab.corpus.readers import Reader
 
-DONE = "read.json"
+PROGRESS = "read.json"
+
+
+class Read(NamedTuple):
+    """A document that was read.
+
+    Attributes:
+        document: it.
+        reader: number of its reader.
+        place: the place after it, see `Reader.after`.
+    """
+
+    document: Document
+    reader: int
+    place: Any
 
 
 def write_raw_shards(
@@ -20,7 +35,10 @@ def write_raw_shards(
     document_characters: int,
     advance: Callable[[int], None],
 ) -> int:
-    """Write `00000.jsonl`, … and say so in `read.json`, unless that is done already.
+    """Write `00000.jsonl`, …, from where an earlier call was stopped.
+
+    `read.json` says after each shard how many there are, and behind which document the next one begins; after the last
+    one, only how many there are.
 
     Args:
         readers: read one after another.
@@ -35,34 +53,53 @@ def write_raw_shards(
     Raises:
         ValueError: there is no document at all.
     """
-    done = folder / DONE
-    if done.exists():
-        return int(read_json(done)["shards"])
+    shards, place = _known(folder)
+    if place is None:
+        return shards
     folder.mkdir(parents=True, exist_ok=True)
-    shards = 0
-    documents = (document for reader in readers for document in reader.documents(document_characters))
-    for shard in cut(documents, shard_characters):
-        lines = [json.dumps([*document]) + "\n" for document in shard]
+    for shard in cut(_read(readers, *place, document_characters), shard_characters):
+        lines = [json.dumps([*read.document]) + "\n" for read in shard]
         write_whole(raw_path(folder, shards), "".join(lines).encode("ascii"))
         shards += 1
-        advance(sum(len(document.text) for document in shard))
+        write_json(folder / PROGRESS, {"shards": shards, "after": [shard[-1].reader, shard[-1].place]})
+        advance(sum(len(read.document.text) for read in shard))
     if not shards:
         raise ValueError("documents: there is no text in them: every line is blank.")
-    write_json(done, {"shards": shards})
+    write_json(folder / PROGRESS, {"shards": shards})
     return shards
 
 
-def cut(documents: Iterable[Document], shard_characters: int) -> Iterator[list[Document]]:
+def _known(folder: Path) -> tuple[int, tuple[int, Any] | None]:
+    """How many shards there are, and with which reader to go on at which place; None: they are all."""
+    if not (folder / PROGRESS).exists():
+        return 0, (0, None)
+    progress = read_json(folder / PROGRESS)
+    shards = int(progress["shards"])
+    if "after" not in progress:
+        return shards, None
+    # Only what is read to its end is worked on, and its raw text deleted: until then all shards are there.
+    lost = any(not raw_path(folder, shard).exists() for shard in range(shards))
+    reader, place = progress["after"]
+    return (0, (0, None)) if lost else (shards, (reader, place))
+
+
+def _read(readers: Sequence[Reader], first: int, place: Any, limit: int) -> Iterator[Read]:
+    for number, reader in enumerate(readers[first:], start=first):
+        for document, after in reader.after(place if number == first else None, limit):
+            yield Read(document, number, after)
+
+
+def cut(documents: Iterable[Read], shard_characters: int) -> Iterator[list[Read]]:
     """Consecutive documents in lists of at least so many characters; the last one may have fewer.
 
-    >>> [len(shard) for shard in cut([Document("four"), Document("four"), Document("four")], 6)]
+    >>> [len(shard) for shard in cut([Read(Document("four"), 0, None)] * 3, 6)]
     [2, 1]
     """
-    shard: list[Document] = []
+    shard: list[Read] = []
     characters = 0
-    for document in documents:
-        shard.append(document)
-        characters += len(document.text)
+    for read in documents:
+        shard.append(read)
+        characters += len(read.document.text)
         if characters >= shard_characters:
             yield shard
             shard, characters = [], 0

@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,20 @@ class Reader(ABC):
     @abstractmethod
     def documents(self, limit: int) -> Iterator[Document]:
         """The documents, none with more than about `limit` characters: longer ones come in parts."""
+
+    def after(self, place: Any, limit: int) -> Iterator[tuple[Document, Any]]:
+        """The documents after a place, each with the place after it: how a build that was stopped reads on.
+
+        Here a place is the number of documents before it, which are read again and passed over. A reader that can
+        begin in the middle has places of its own.
+
+        Args:
+            place: as it came with a document, or what JSON makes of it; None: the beginning.
+            limit: as in `documents`, and the same each time.
+        """
+        passed = int(place or 0)
+        rest = islice(self.documents(limit), passed, None)
+        return ((document, number) for number, document in enumerate(rest, start=passed + 1))
 
     @abstractmethod
     def identity(self) -> list[dict[str, Any]]:
@@ -179,7 +194,8 @@ class HubDataset(Reader):
         name: its configuration, e.g. `20231101.en`.
         split: the split.
         text_column: the column of the text; rows without a value are left out.
-        revision: commit or tag; without one, a later build may read other text, which cannot be noticed.
+        revision: commit or tag; without one, a later build may read other text, and one that was stopped may go on
+            with other text, which cannot be noticed.
     """
 
     path: str
@@ -190,21 +206,34 @@ class HubDataset(Reader):
 
     def documents(self, limit: int) -> Iterator[Document]:
         """As `Reader.documents`."""
+        return (document for document, _ in self.after(None, limit))
+
+    def after(self, place: Any, limit: int) -> Iterator[tuple[Document, Any]]:
+        """As `Reader.after`: of the hub's files, those before the last two that were read are not fetched again.
+
+        A place is the number of a row, that of its parts that are done, and the state of `datasets` before the row.
+        """
         import datasets
 
         rows = datasets.load_dataset(
             self.path, self.name, split=self.split, streaming=True, revision=self.revision
         )
-        for number, row in enumerate(rows):
+        first, done, state = place or (0, 0, None)
+        if state is not None:
+            rows.load_state_dict(state)
+        for number, row in enumerate(rows, start=first):
             text = row.get(self.text_column)
             if text is None and self.text_column in row:
+                done, state = 0, rows.state_dict()
                 continue
             if not isinstance(text, str):
                 raise ValueError(
                     f"{self.path}: row {number} has no string in text_column {self.text_column!r}; it has: "
                     f"{', '.join(row)}."
                 )
-            yield from parts_of(text, limit)
+            for part, document in enumerate(islice(parts_of(text, limit), done, None), start=done + 1):
+                yield document, (number, part, state)
+            done, state = 0, rows.state_dict()
 
     def identity(self) -> list[dict[str, Any]]:
         """Id, configuration, split and revision as they were asked for."""

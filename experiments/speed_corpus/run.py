@@ -55,8 +55,7 @@ def speed(study: dict[str, Any]) -> Iterator[Run]:
         known_by = {"part": "speed", "seed": seed, "megabytes": size}
         for system, flags in study["speed"]["systems"].items():
             yield {**known_by, "system": system}, partial(build, study, size, seed, 1, flags)
-        text = text_file(WORK, size, study["left_out"], seed)
-        yield {**known_by, "system": TOKENIZER}, partial(tokenize, text)
+        yield {**known_by, "system": TOKENIZER}, partial(tokenize, study, size, seed)
 
 
 def memory(study: dict[str, Any]) -> Iterator[Run]:
@@ -101,11 +100,12 @@ def build(study: dict[str, Any], size: int, seed: int, workers: int, flags: list
     return row
 
 
-def tokenize(path: Path) -> dict[str, Any]:
+def tokenize(study: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
     """The tokenizer of the given vocabulary on the sentences of a text, in the batches of the build, on one thread."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from bertlab.sources.models import model_folder
 
+    path = text_file(WORK, size, study["left_out"], seed)
     tokenizer = text_tokenizer(Path(model_folder("packaged:minilm_l6_v2")))
     splitter = SentenceSplitter()
     texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").split("\n") if line]
@@ -129,20 +129,35 @@ def report(output: Path) -> None:
     """Two tables: speed by system, medians over the seeds; and memory by size."""
     rows = read_rows(output / "results.csv")
     tables = {part: [row for row in rows if row["part"] == part] for part in ("speed", "memory")}
-    speeds = [["system, one worker", "text, MB", "MB a minute", "MB a CPU minute", "peak memory, MiB"]]
+    head = ["system, one worker", "text, MB", "MB a minute", "MB a CPU minute"]
+    speeds = [[*head, "of its CPU time the tokenizer alone takes", "peak memory, MiB"]]
+    alone = [row for row in tables["speed"] if row["system"] == TOKENIZER]
     for system in dict.fromkeys(row["system"] for row in tables["speed"]):
         some = [row for row in tables["speed"] if row["system"] == system]
         size = some[0]["megabytes"]
         a_minute = [60 * size / median_of(some, column) for column in ("seconds", "cpu_seconds")]
-        peak = "" if system == TOKENIZER else f"{median_of(some, 'peak_mib'):.0f}"
-        speeds.append([system, f"{size:g}", *(f"{value:.1f}" for value in a_minute), peak])
-    head = ["every step", "text, MB", "documents", "tokens, M", "CPU minutes", "MB a CPU minute"]
+        share, peak = "", ""
+        if system != TOKENIZER:
+            peak = f"{median_of(some, 'peak_mib'):.0f}"
+            if alone:
+                share = f"{median_of(alone, 'cpu_seconds') / median_of(some, 'cpu_seconds'):.0%}"
+        speeds.append([system, f"{size:g}", *(f"{value:.1f}" for value in a_minute), share, peak])
+    head = [
+        "every step",
+        "text, MB",
+        "documents",
+        "tokens, M",
+        "MB a minute",
+        "CPU minutes",
+        "MB a CPU minute",
+    ]
     peaks = [[*head, "peak of the command, MiB", "of the largest worker", "of all together"]]
     for row in tables["memory"]:
         memories = [f"{row[f'{name}_mib']:.0f}" for name in ("parent", "worker", "together")]
         counts = [f"{row['documents']:,} of {row['read']:,}", f"{row['tokens'] / 1e6:.1f}"]
         minutes = row["cpu_seconds"] / 60
-        times = [f"{minutes:.1f}", f"{row['megabytes'] / minutes:.1f}"]
+        speed = 60 * row["megabytes"] / row["seconds"]
+        times = [f"{speed:.1f}", f"{minutes:.1f}", f"{row['megabytes'] / minutes:.1f}"]
         peaks.append([row["system"], f"{row['megabytes']:g}", *counts, *times, *memories])
     seeds = len({row["seed"] for row in tables["speed"]})
     parts = [measured_on(output)]

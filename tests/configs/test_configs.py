@@ -27,6 +27,7 @@ FRAGMENTS = {
     "optimizers": "--model.optimizer=",
     "schedules": "--model.schedule=",
 }
+HARDWARE = sorted(CONFIGS.glob("hardware/**/*.yaml"))
 STRATEGIES = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 SMS = CONFIGS / "finetune" / "sms_spam.yaml"
 QUIET = [
@@ -151,13 +152,27 @@ def test_fragment_trains_a_bert(
         assert name in (run / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("hardware/**/*.yaml")), ids=name_of)
-def test_hardware_overlay_is_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = printed(capsys, "--config", str(SMS), "--config", str(path))
+@pytest.mark.parametrize("base", [SMS, CONFIGS / "pretrain" / "bert_base_wikipedia.yaml"], ids=name_of)
+@pytest.mark.parametrize("path", HARDWARE, ids=name_of)
+def test_hardware_overlay_is_read(path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = printed(capsys, "--config", str(base), "--config", str(path))
     for key, value in yaml.safe_load(path.read_text())["trainer"].items():
         if not isinstance(value, dict):
             assert config["trainer"][key] == value
-    assert len(config["trainer"]["callbacks"]) == 3
+    assert len(config["trainer"]["callbacks"] or []) == (3 if base == SMS else 0)
+
+
+def test_sharding_overlays_count_all_devices_of_all_machines() -> None:
+    found = {path.stem: yaml.safe_load(path.read_text())["trainer"] for path in HARDWARE}
+    sharded = {name: trainer for name, trainer in found.items() if isinstance(trainer.get("strategy"), dict)}
+    assert sorted(sharded) == ["fsdp", "multi_node_fsdp"]
+    for trainer in sharded.values():
+        assert trainer["strategy"]["class_path"].endswith("ModelParallelStrategy")
+        assert trainer["strategy"]["init_args"] == {
+            "data_parallel_size": trainer["devices"] * trainer.get("num_nodes", 1),
+            "tensor_parallel_size": 1,
+            "save_distributed_checkpoint": False,
+        }
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "cpu_bf16"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from bertlab.cli import main
 from bertlab.interfaces import PretrainingBatch
 from bertlab.tasks.pretraining import Pretraining
 from tests.corpus.corpus_text import corpus, google_text, write_config
+from tests.ranks import on_two_ranks
+from tests.warm import leave_ranks, rank_environments, slurm_environments, take_environment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {
@@ -98,3 +102,49 @@ def test_goes_on_from_a_checkpoint_for_two_steps(
         ]
     )
     assert (in_tmp / "runs" / path.stem / "0" / "checkpoints" / "best.ckpt").exists()
+
+
+def fits(folder: Path, launches: list[tuple[list[dict[str, str]], list[str]]]) -> None:
+    """One `bertlab fit` after another, each as its launcher starts it: what that sets for each rank, and the flags."""
+    rank, torchrun = int(os.environ["RANK"]), set(rank_environments()[0])
+    own = {name: value for name, value in os.environ.items() if name not in torchrun}
+    os.chdir(folder)
+    for environments, flags in launches:
+        take_environment(own | environments[rank])
+        main(["fit", *flags])
+        leave_ranks()
+
+
+def last_weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_two_machines_are_two_devices_of_one(store: Path, tmp_path: Path) -> None:
+    hardware = CONFIGS / "hardware"
+    tiny = [
+        "--config", str(CONFIGS / "pretrain" / "bert_base_wikipedia.yaml"), "--data.store", str(store),
+        f"--model.encoder.init_args.config={json.dumps(SMALL)}", "--data.batch_size=8",
+        "--data.validation_fraction=0.1", "--trainer.max_steps=4", "--trainer.val_check_interval=4",
+        "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
+    ]  # fmt: skip
+    cpu = ["--trainer.accelerator=cpu", "--trainer.devices"]
+    ddp = [*tiny, "--config", str(hardware / "multi_node.yaml"), *cpu, "1", "--run.name", "ddp"]
+    fsdp = [*tiny, "--config", str(hardware / "multi_node_fsdp.yaml"), *cpu, "1", "--run.name", "fsdp"]
+    fsdp += ["--trainer.strategy.init_args.data_parallel_size=2"]
+    one = [*tiny, "--config", str(hardware / "ddp.yaml"), *cpu, "2", "--run.name", "one"]
+    launches = [
+        (rank_environments(), [*one, "--run.version=a"]),
+        (rank_environments(nodes=2), [*ddp, "--run.version=a"]),
+        (slurm_environments(), fsdp),
+    ]
+    on_two_ranks(fits, tmp_path, tmp_path, launches)
+    runs = [tmp_path / "runs" / run for run in ("one/a", "ddp/a", "fsdp/4711")]
+    tables = [(run / "metrics.csv").read_text().splitlines() for run in runs]
+    assert len(tables[0]) > 4
+    assert tables[0] == tables[1]
+    whole, across, sharded = (last_weights(run) for run in runs)
+    assert whole.keys() == across.keys() == sharded.keys()
+    for name, value in whole.items():
+        assert torch.equal(across[name], value), name
+        torch.testing.assert_close(sharded[name], value, rtol=1e-3, atol=1e-5, msg=name)
