@@ -97,7 +97,10 @@ class AutoFreeze(Strategy):
         step = run.trainer.global_step
         if not self._settling.interval_ends(step, run.horizon):
             return
-        norms = [self._norm(block.name) for block in run.blocks.layers]
+        norms = [
+            self._norm(block.name) if any(p.requires_grad for p in block.parameters()) else None
+            for block in run.blocks.layers
+        ]
         self._settling.compare(run.trainer.strategy.broadcast(norms), step)
         self.sums = {}
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import bind_followers, check_platform, claims_of, strategies_of
@@ -22,7 +21,7 @@ from bertlab.callbacks.hindsight import Hindsight
 from bertlab.callbacks.holding import Holding, holding_of
 from bertlab.callbacks.horizon import Horizon, horizon_of
 from bertlab.callbacks.run import Run
-from bertlab.callbacks.starting_weights import initialised
+from bertlab.callbacks.starting_weights import StartingWeights
 from bertlab.callbacks.training_pass import LossWrapper, wrap_loss
 from bertlab.interfaces import HasBlocks, HasTrainingLoss
 
@@ -47,7 +46,7 @@ class Conductor:
         self._holding: Holding | None = None
         self._checked = False
         self._asked: set[str] = set()
-        self._starting_weights: dict[int, Tensor] | None = None
+        self._starting_weights = StartingWeights()
         self._finished_steps = 0
         #: what was warned of before training, by `state_key`; None: hindsight has told of it.
         self._foretold: dict[str, str] | None = None
@@ -83,8 +82,7 @@ class Conductor:
 
     def initialise(self, module: LightningModule) -> None:
         """Let strategies change the weights that training starts from, once, and remember them if any asks."""
-        if self._starting_weights is None:
-            self._starting_weights = initialised(self.trainer, module, self.strategies)
+        self._starting_weights.make(self.trainer, module, self.strategies)
 
     def check(self) -> None:
         """Refuse what cannot work, before training, and let triggers that follow find their leaders.
@@ -176,15 +174,20 @@ class Conductor:
             self._foretold = None
 
     def release(self) -> None:
-        """Leave no trace: all can be trained, rates are the schedule's, classes weigh the same."""
+        """Leave no trace: model, optimizers and data are as if no strategy had been, but for the weights."""
         withdraw_course(self.strategies, self.trainer)
-        if self._control is None:
-            return
-        self._control.release()
-        self._control, self._holding, self._starting_weights, self._checked = None, None, None, False
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leave no trace in model and optimizers; the data can still tell a checkpoint where it stands."""
+        if self._control is not None:
+            self._control.release()
+        self._control, self._holding, self._checked = None, None, False
+        self._starting_weights.put_away()
         self._foretold = None
         self._asked.clear()
         self._runs.clear()
+        vars(self).pop("blocks", None)  # of another task, perhaps, the next time
 
     def _begin(self) -> bool:
         """Take hold of optimizer, parameters and loss, once; whether this call did it."""
@@ -267,5 +270,5 @@ class Conductor:
             blocks=self.blocks,
             trainer=self.trainer,
             record=lambda what, facts: self._events.record(name, what, facts),
-            starting_weights=self._starting_weights or {},
+            starting_weights=self._starting_weights.weights,
         )

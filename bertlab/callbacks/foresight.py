@@ -41,13 +41,23 @@ class Foresight:
     ) -> None:
         self._strategies, self._trainer, self._blocks, self._run_in = strategies, trainer, blocks, run_in
         self._horizon = horizon_of(trainer)
+        self._thawed = {id(p) for block in blocks for p in block.parameters() if p.requires_grad}
 
     def refuse_stages_of_nothing(self) -> None:
-        """Refuse stages in which blocks are trained that hold none of the parameters that another strategy trains.
+        """Refuse stages in which nothing would be trained: what one strategy leaves is frozen, or left out by another.
 
         Raises:
             ValueError: there is one; the message names the strategies, the blocks and the stage.
         """
+        for strategy in (s for s in self._strategies if s.touches & FREEZING):
+            for stage, run in self._runs(strategy):
+                wanted = trained_by(self._chosen(run), run.wishes.parameters)
+                if wanted and not wanted & self._thawed:
+                    raise ValueError(
+                        f"{type(strategy).__name__} would train nothing in stage {stage}: all that it names "
+                        f"({', '.join(block.name for block in self._chosen(run))}) was frozen before training "
+                        "(requires_grad is false), and strategies thaw only what they have frozen themselves"
+                    )
         stagers = [s for s in self._strategies if "trainable" in s.touches]
         for strategy in (s for s in self._strategies if "parameters" in s.touches):
             of_strategy = self._ever_trained(strategy)
@@ -70,6 +80,7 @@ class Foresight:
         """
         said: dict[str, str] = {}
         for strategy in self._strategies:
+            self._warn_of_what_stays_frozen(strategy)
             for message in self._warnings(strategy):
                 rank_zero_warn(message)
                 said.setdefault(strategy.state_key, message)
@@ -110,12 +121,27 @@ class Foresight:
         does = " and ".join(SEEN[of] for of in seen)
         return f"{type(strategy).__name__}{never}: in every step of this training it {does}"
 
+    def _warn_of_what_stays_frozen(self, strategy: Strategy) -> None:
+        """Say which blocks a strategy names to be trained that were frozen as wholes before."""
+        if "trainable" not in strategy.touches:
+            return
+        named = {id(b): b for _, run in self._runs(strategy) for b in run.wishes.trainable or ()}
+        held = {block.name: list(block.parameters()) for block in named.values()}
+        frozen = [
+            name for name, all_ in held.items() if all_ and not any(id(p) in self._thawed for p in all_)
+        ]
+        if frozen:
+            rank_zero_warn(
+                f"{type(strategy).__name__} names {', '.join(frozen)} to be trained, which was frozen before training "
+                "(requires_grad is false) and stays so: strategies thaw only what they have frozen themselves"
+            )
+
     def _frozen(self, strategy: Strategy) -> str | None:
         """Why a strategy never acts: all that it works on is frozen in every stage of the strategies that freeze."""
         works_on = strategy.works_on(self._blocks)
         if works_on is None:
             return None
-        left = {id(parameter) for parameter in works_on}
+        left = {id(parameter) for parameter in works_on} & self._thawed
         for other in self._strategies:
             if other.touches & FREEZING:
                 left &= self._ever_trained(other)
@@ -126,7 +152,7 @@ class Foresight:
         found: set[int] = set()
         for _, run in self._runs(strategy):
             found |= trained_by(self._chosen(run), run.wishes.parameters)
-        return found
+        return found & self._thawed
 
     def _chosen(self, run: Run) -> Sequence[Block]:
         """The blocks that a strategy wants to be trained: all, if it says nothing of it."""

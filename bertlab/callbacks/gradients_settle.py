@@ -29,7 +29,7 @@ class GradientsSettle(Trigger):
         self.interval_fraction, self.percentile = interval_fraction, percentile
         self.settled: list[int] = []
         self._starts: list[int] = []
-        self._previous: list[float] | None = None
+        self._previous: list[float | None] | None = None
 
     def starts(self, horizon: Horizon) -> Sequence[int]:
         """The steps at which layers have settled so far."""
@@ -53,16 +53,16 @@ class GradientsSettle(Trigger):
         steps = self.interval_steps(horizon)
         return math.floor(step / steps) > math.floor((step - 1) / steps)
 
-    def compare(self, norms: Sequence[float], step: int) -> None:
+    def compare(self, norms: Sequence[float | None], step: int) -> None:
         """Learn from the interval that ended after `step` optimizer steps.
 
         Args:
-            norms: of the gradients of each layer, from the bottom up, added up over the interval; what is frozen counts
-                as 0. If any is not finite, the interval is no measure for the next one.
+            norms: of the gradients of each layer, from the bottom up, added up over the interval; None: it is frozen.
+                If any is not finite, the interval is no measure for the next one.
             step: optimizer steps taken.
         """
         frozen = self.settled[-1] if self.settled else 0
-        finite = all(math.isfinite(norm) for norm in norms)
+        finite = all(norm is None or math.isfinite(norm) for norm in norms)
         if finite and self._previous is not None:
             now = settled_layers(self._previous, norms, frozen, self.percentile)
             if now > frozen:
@@ -80,13 +80,16 @@ class GradientsSettle(Trigger):
         self._previous = state["previous"]
 
 
-def settled_layers(before: Sequence[float], now: Sequence[float], frozen: int, percentile: float) -> int:
+def settled_layers(
+    before: Sequence[float | None], now: Sequence[float | None], frozen: int, percentile: float
+) -> int:
     """How many of the lowest layers have settled: those below the first whose change is not below the percentile.
 
-    The change of a layer is |before − now| / before. At least one layer is always left.
+    The change of a layer is |before − now| / before. At least one layer is always left. Layers that somebody else has
+    frozen are passed over.
 
     Args:
-        before: norm of the gradient of each layer over one interval, from the bottom up.
+        before: norm of the gradient of each layer over one interval, from the bottom up; None: it is frozen.
         now: the same over the next interval.
         frozen: how many have settled before.
         percentile: in [0, 100], of the changes of the others, interpolated.
@@ -96,12 +99,18 @@ def settled_layers(before: Sequence[float], now: Sequence[float], frozen: int, p
         2
         >>> settled_layers([4.0, 4.0, 4.0, 4.0], [9.0, 4.2, 6.0, 4.3], frozen=0, percentile=50)
         0
+        >>> settled_layers([None, 4.0, 4.0, 4.0], [None, 4.1, 6.0, 4.3], frozen=0, percentile=50)
+        2
     """
-    changes = [abs(old - new) / old if old > 0 else math.inf for old, new in zip(before, now, strict=True)]
-    known = [change for change in changes[frozen:] if math.isfinite(change)]
-    if not known:
-        return frozen
-    limit = float(np.percentile(known, percentile))
-    while frozen < len(changes) and changes[frozen] < limit:
-        frozen += 1
+    changes = {
+        index: abs(old - new) / old if old else math.inf
+        for index, (old, new) in enumerate(zip(before, now, strict=True))
+        if index >= frozen and new is not None
+    }
+    known = [change for change in changes.values() if math.isfinite(change)]
+    limit = float(np.percentile(known, percentile)) if known else 0.0
+    for index, change in changes.items():
+        if change >= limit:
+            break
+        frozen = index + 1
     return frozen

@@ -173,6 +173,13 @@ class PrivateTraining(Strategy):
         for name, value in spent.items():
             pl_module.log(name, value, batch_size=1, sync_dist=trainer.world_size > 1)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have the data draw as ever again."""
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, DrawsPoisson):
+            data.end_poisson()
+        super().teardown(trainer, pl_module, stage)
+
     def state_dict(self) -> dict[str, Any]:
         """The stage, what was spent, and the noise."""
         return super().state_dict() | {"budget": self.budget.state_dict(), "noise": self._noise}

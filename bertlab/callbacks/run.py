@@ -70,7 +70,8 @@ class Run:
 
         A frozen block gets no gradient, no weight decay and no update, costs no backward time, and its
         dropout is off; its optimizer state is kept for when it is trained again. A weight that several
-        blocks share is trained if any of them is.
+        blocks share is trained if any of them is. A parameter that was frozen before strategies (by the task, its
+        encoder, or your own code) stays frozen.
 
         Args:
             blocks: blocks, or sequences of blocks.

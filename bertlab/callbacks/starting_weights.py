@@ -16,26 +16,44 @@ if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
 
 
-def initialised(
-    trainer: Trainer, module: LightningModule, strategies: Sequence[Strategy]
-) -> dict[int, Tensor]:
-    """Let strategies change the weights that training starts from, then add parameters of their own.
+class StartingWeights:
+    """The weights that training starts from: made once, and the same however often the trainer goes on with it.
 
-    Args:
-        trainer: about to train.
-        module: its task, whose head may not be built yet.
-        strategies: of the trainer.
-
-    Returns:
-        Copies of the encoder's weights by the identity of the parameter, if any strategy asks for them.
+    Attributes:
+        weights: copies of the encoder's weights by the identity of the parameter, if any strategy asks for them.
     """
-    if not isinstance(module, HasEncoderBlocks):
-        return {}  # what strategies need of it is checked before training
-    blocks = Blocks(module.encoder_blocks())
-    for strategy in strategies:
-        strategy.initialise(blocks, seeded(trainer, f"{type(strategy).__name__}/start"))
-    for strategy in strategies:
-        strategy.extend(module, seeded(trainer, f"{type(strategy).__name__}/parameters"))
-    if not any(strategy.needs_starting_weights for strategy in strategies):
-        return {}
-    return {id(p): p.detach().clone() for block in blocks for p in block.parameters()}
+
+    def __init__(self) -> None:
+        self.weights: dict[int, Tensor] = {}
+        self._module: LightningModule | None = None
+
+    def make(self, trainer: Trainer, module: LightningModule, strategies: Sequence[Strategy]) -> None:
+        """Let strategies change them, then add parameters of their own: each once, for the same task.
+
+        Another fit of a task that they have trained already goes on from the trained weights, as a resume does, which
+        makes them anew in its own process and loads the trained ones over them.
+
+        Args:
+            trainer: about to train.
+            module: its task, whose head may not be built yet.
+            strategies: of the trainer.
+        """
+        if not isinstance(module, HasEncoderBlocks):
+            return  # what strategies need of it is checked before training
+        blocks = Blocks(module.encoder_blocks())
+        new = [strategy for strategy in strategies if strategy.weights_made_for is not module]
+        for strategy in new:
+            strategy.initialise(blocks, seeded(trainer, f"{type(strategy).__name__}/start"))
+        for strategy in new:
+            strategy.extend(module, seeded(trainer, f"{type(strategy).__name__}/parameters"))
+            strategy.weights_made_for = module
+        if self._module is module:
+            return
+        self._module, self.weights = module, {}
+        if any(strategy.needs_starting_weights for strategy in strategies):
+            self.weights = {id(p): p.detach().clone() for block in blocks for p in block.parameters()}
+
+    def put_away(self) -> None:
+        """Keep them in main memory, for another fit."""
+        for key, weight in self.weights.items():
+            self.weights[key] = weight.cpu()

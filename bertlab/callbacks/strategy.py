@@ -68,7 +68,8 @@ class Strategy(Callback):
     What the `run` it is handed guarantees, alone or together with other strategies: parameters are told apart
     by identity; every parameter stays in its optimizer group from start to end; frozen parameters do not move
     and cost no backward; ranks stay equal; a killed and resumed run ends as one never killed; what is trained
-    is in train mode; every change is on the timeline. The order of strategies in the list does not matter.
+    is in train mode; every change is on the timeline. The order of strategies in the list does not matter. What your
+    own code has frozen stays frozen; when training has ended, nothing is left but the weights.
 
     Attributes:
         when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
@@ -97,6 +98,8 @@ class Strategy(Callback):
 
     #: the stage entered last; −1 before training.
     entered: int = -1
+    #: the task whose first weights it has made (`initialise`, `extend`).
+    weights_made_for: LightningModule | None = None
     #: of the first strategy of a trainer: what conducts them all.
     conductor: Conductor | None = None
     _trigger: Trigger | None = None
@@ -111,6 +114,8 @@ class Strategy(Callback):
 
     def initialise(self, blocks: Blocks, generator: torch.Generator) -> None:
         """Change the weights that training starts from; a checkpoint that is resumed overwrites them again.
+
+        Not called by another fit of the same task, which goes on from what was trained.
 
         Args:
             blocks: of the encoder; the head is not built yet.
@@ -277,6 +282,11 @@ class Strategy(Callback):
         """End the last stage."""
         Conductor.of(trainer).finish()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no trace in model and optimizers, before a checkpoint of the failure is saved."""
+        if trainer.state.fn == "fit":
+            Conductor.of(trainer).let_go()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave no trace: every parameter can be trained again, every rate is the schedule's."""
+        """Leave no trace: what is trained, rates, loss and data are as they would be without strategies."""
         Conductor.of(trainer).release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -13,8 +13,42 @@ from torch.nn.parallel import DistributedDataParallel
 from bertlab.interfaces import Block
 
 
+class Found:
+    """What is trained, and in which mode, before strategies change it: what they choose from, and leave behind.
+
+    A parameter that is frozen then, by the task, its encoder or the user, stays frozen whatever strategies want.
+
+    Args:
+        blocks: all blocks of the model.
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        held = {id(parameter): parameter for block in blocks for parameter in block.parameters()}
+        self._flags = [(parameter, parameter.requires_grad) for parameter in held.values()]
+        modules = (module for block in blocks for top in block.modules for module in top.modules())
+        self._modes = [(module, module.training) for module in modules]
+
+    @property
+    def trained(self) -> set[int]:
+        """Identities of the parameters that were not frozen."""
+        return {id(parameter) for parameter, trained in self._flags if trained}
+
+    def restore(self) -> bool:
+        """Make it so again; returns whether the set of trained parameters has changed."""
+        changed = False
+        for parameter, trained in self._flags:
+            changed |= parameter.requires_grad != trained
+            parameter.requires_grad_(trained)
+        for module, mode in self._modes:
+            module.training = mode
+        return changed
+
+
 def train_blocks(
-    blocks: Sequence[Block], chosen: Sequence[Block], only: Sequence[nn.Parameter] | None = None
+    blocks: Sequence[Block],
+    chosen: Sequence[Block],
+    only: Sequence[nn.Parameter] | None = None,
+    among: Set[int] | None = None,
 ) -> bool:
     """Train the chosen blocks and freeze the others.
 
@@ -26,6 +60,7 @@ def train_blocks(
         blocks: all blocks of the model.
         chosen: the blocks to train.
         only: the parameters to train in them; None: all.
+        among: identities of the parameters that can be trained; None: all.
 
     Returns:
         Whether the set of trained parameters has changed.
@@ -35,15 +70,17 @@ def train_blocks(
     """
     wanted = {id(block) for block in chosen}
     trained = trained_by(chosen, only)
+    if among is not None:
+        trained &= among
     if not trained:
         raise ValueError(
             "what strategies want to train has nothing in common: the parameters that one names are in none of the "
-            f"blocks that another trains ({', '.join(block.name for block in chosen)})"
+            f"blocks that another trains ({', '.join(block.name for block in chosen)}), or were frozen before training"
         )
     changed = False
     for block in blocks:
         parameters = list(block.parameters())
-        alive = only is None or not parameters or any(id(p) in trained for p in parameters)
+        alive = not parameters or any(id(p) in trained for p in parameters)
         block.train(id(block) in wanted and alive)
         for parameter in parameters:
             train = id(parameter) in trained

@@ -147,6 +147,7 @@ class WeightAverage(Strategy, ABC):
         vars(pl_module).pop("on_save_checkpoint", None)
         if trainer.state.fn == "fit":
             self.after_validation(pl_module)
+        super().on_exception(trainer, pl_module, exception)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the average, and no other trace."""

@@ -153,6 +153,10 @@ class TextClassificationData(TextData):
         self._poisson, rows = (entropy,), len(self.dataset("train"))
         return PoissonDraw(poisson_rate(self.batch_size, rows), rows)
 
+    def end_poisson(self) -> None:
+        """Draw as ever again."""
+        self._poisson = None
+
     def train_sampler(self) -> TokenBudgetSampler:
         """The optimizer steps of the training split; Poisson samples, if they are asked for."""
         if self._poisson is None:

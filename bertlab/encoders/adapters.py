@@ -76,7 +76,7 @@ def settings_of(config: PeftConfig) -> dict[str, Any]:
 def add_adapters(
     model: nn.Module, blocks: Sequence[Block], settings: Mapping[str, Any], generator: torch.Generator
 ) -> Adapters:
-    """Put adapters into the blocks of a model, in place; all its parameters can be trained afterwards.
+    """Put adapters into the blocks of a model, in place; its own parameters are trained or frozen as before.
 
     `target_modules: all-linear` means the linear layers within the blocks; others peft finds by their names in `model`.
 
@@ -98,13 +98,15 @@ def add_adapters(
             name for name, m in model.named_modules() if isinstance(m, nn.Linear) and id(m) in within
         }
     _check_targets(model, config, within)
+    own = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         inject_adapter_in_model(config, model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("the adapters have nothing to train: inference_mode has to be false")
-    model.requires_grad_(True)
+    for parameter, flag in own:
+        parameter.requires_grad_(flag)
     return Adapters(dict(settings), trained, [name for name, _ in _adapted(model)])
 
 

@@ -50,6 +50,10 @@ class DrawsPoisson(Protocol):
         """
         ...
 
+    def end_poisson(self) -> None:
+        """Draw as ever again, from the next training loader on."""
+        ...
+
 
 @runtime_checkable
 class FollowsCourse(Protocol):

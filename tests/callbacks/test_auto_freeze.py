@@ -145,6 +145,16 @@ def test_with_strategies_that_take_gradients_away(other: Any, tmp_path: Path) ->
     assert log.steps[-1]["frozen"]
 
 
+def test_layers_that_a_user_has_frozen_are_passed_over(tmp_path: Path) -> None:
+    log, task, strategy = StepLog(), TinyTask(layers=6), AutoFreeze(0.1, 80)
+    for index in (0, 2):
+        task.layers[index].requires_grad_(False)
+    fit([strategy], tmp_path, task=task, callbacks=(log,), epochs=4)
+    assert log.steps[0]["frozen"] == ["layer.0", "layer.2"]
+    assert strategy.trigger.settled[-1] >= 4  # type: ignore[attr-defined]
+    assert {"embeddings", "layer.1", "layer.3"} <= set(log.steps[-1]["frozen"])
+
+
 def test_a_bert_freezes_and_learns_on(tmp_path: Path) -> None:
     strategy = AutoFreeze(0.1, 90)
     task = fit_bert([strategy], tmp_path, max_epochs=4)

@@ -25,6 +25,7 @@ from bertlab.callbacks.step_seed import seeded
 from bertlab.callbacks.unfreezing_plans import Stage
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.interfaces import TextBatch
+from bertlab.samplers.poisson import PoissonSampler
 from bertlab.schedules.constant import Constant
 from tests.bits import assert_equal
 from tests.callbacks.tiny import Timeline
@@ -116,6 +117,21 @@ def test_it_is_the_algorithm_of_the_paper(accumulate: int, project: Path, tmp_pa
     moved = [not torch.equal(value, start[name]) for name, value in task.encoder.state_dict().items()]
     assert all(moved)
     assert not any(module._forward_hooks for module in task.head.modules())
+
+
+def test_the_data_draws_as_ever_afterwards(project: Path, tmp_path: Path) -> None:
+    data, kinds = bert_data(project), list[bool]()
+
+    class Kind(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+            kinds.append(isinstance(data.train_sampler(), PoissonSampler))
+
+        def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+            kinds.append(isinstance(data.train_sampler(), PoissonSampler))
+
+    fit_bert([private()], tmp_path, project, data=data, before=(Kind(),), max_epochs=1)
+    assert kinds == [True, True]
+    assert not isinstance(data.train_sampler(), PoissonSampler)
 
 
 def first_head(project: Path, root: Path) -> dict[str, torch.Tensor]:

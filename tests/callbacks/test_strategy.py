@@ -229,6 +229,15 @@ def test_what_cannot_work_is_refused_before_training(
     assert task.losses == []
 
 
+def test_a_refusal_is_repeated(tmp_path: Path) -> None:
+    """The same trainer is not let through the second time."""
+    task = TinyTask()
+    with pytest.raises(ValueError, match="both claim"):
+        fit([StagedUnfreezing(), GradualUnfreeze()], tmp_path, task=task)
+    with pytest.raises(ValueError, match="both claim"):
+        task.trainer.fit(task, datamodule=TinyData())
+
+
 def test_a_strategy_that_says_nothing(tmp_path: Path) -> None:
     class Mute(Strategy):
         pass

@@ -287,6 +287,7 @@ class TinyData(LightningDataModule):
         super().__init__()
         self.batches = batches
         self.course = Course()
+        self.poisson = False
 
     @property
     def course_parts(self) -> frozenset[str]:
@@ -308,7 +309,11 @@ class TinyData(LightningDataModule):
 
     def draw_poisson(self, entropy: int | None) -> PoissonDraw:
         """What it says of itself; its steps are always of G rows."""
+        self.poisson = True
         return PoissonDraw(1 / self.batches, G * self.batches)
+
+    def end_poisson(self) -> None:
+        self.poisson = False
 
     def dataset(self, name: str) -> TinyRows:
         assert self.trainer is not None

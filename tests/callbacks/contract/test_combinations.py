@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,26 +16,27 @@ from lightning.pytorch import Callback
 
 from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
-from tests.callbacks.contract.combinations import ARGUMENTS, Part, clashes, class_of, combinations, made
-from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED, SaveAfter, task
+from tests.callbacks.contract.combinations import Part, clashes, class_of, combinations, made, table
+from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED, SaveAfter
+from tests.callbacks.contract.grounds import Ground, Texts, Vectors
 from tests.callbacks.contract.guarantees import Guarantees
-from tests.callbacks.tiny import StepLog, Timeline, TinyData, TinyTask, fit
+from tests.callbacks.tiny import StepLog, Timeline
+from tests.callbacks.tiny_bert import write_bert
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
 from tests.ranks import on_two_ranks
 
-BATCHES = 4  # of an epoch; there are four
 #: The same examples each time; others are searched for by `make test-slow`.
-BRIEF = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+BRIEF = settings(max_examples=24, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 LONG = settings(BRIEF, max_examples=400, derandomize=False)
 
+VECTORS = Vectors()
 
-def tied(strategies: list[Strategy], dropout: float, shares: bool) -> TinyTask:
-    """A pooler that shares the weight of the lowest layer's product, if wanted."""
-    found = task(strategies, dropout)
-    if shares:
-        assert found.pooler is not None
-        found.pooler.weight = found.layers[0][0].weight
-    return found
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Texts]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Texts(write_bert(tmp_path_factory.mktemp("bert")))
 
 
 class Marked(SaveAfter):
@@ -62,7 +64,9 @@ class Trained(NamedTuple):
 def train(
     strategies: list[Strategy],
     root: Path,
-    shares: bool,
+    *,
+    ground: Ground = VECTORS,
+    like_a_user: bool = False,
     accumulate: int = 1,
     save_at: int | None = None,
     dropout: float = 0.1,
@@ -72,36 +76,36 @@ def train(
     """Train, and fail where a guarantee is broken."""
     log, timeline = StepLog(), Timeline()
     guarantees, marked = Guarantees(timeline), Marked(root, -1 if save_at is None else save_at, timeline)
-    behind: list[Any] = [guarantees]  # it sees what the strategies leave
-    trained, trainer = fit(
-        [*strategies, *behind],
+    trained, trainer = ground.train(
+        strategies,
         root,
-        task=tied(strategies, dropout, shares),
-        data=TinyData(BATCHES * accumulate),
-        epochs=4,
-        callbacks=(log, timeline, marked, *before),
+        like_a_user=like_a_user,
+        dropout=dropout,
+        before=(log, timeline, marked, *before),
+        behind=(guarantees,),  # it sees what the strategies leave
         accumulate_grad_batches=accumulate,
         enable_checkpointing=True,
         **arguments,
     )
     assert guarantees.steps
-    assert all(parameter.requires_grad for parameter in trained.parameters()), "no trace is left"
     weights = {name: value.clone() for name, value in trained.state_dict().items()}
     return Trained(weights, log.steps, timeline.events[marked.known :], trainer.optimizers[0].state_dict())
 
 
-def hold(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
+def hold(ground: Ground, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int) -> None:
     """Train, kill after some steps and resume in another order; or be refused."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        common: dict[str, Any] = {"ground": ground, "like_a_user": like_a_user}
         if clashes(parts):
             with pytest.raises((ValueError, RuntimeError), match=REFUSED) as refused:
-                train([made(part) for part in parts], root, shares)
+                train([made(part) for part in parts], root, **common)
             named = sum(class_of(fragment).__name__ in str(refused.value) for fragment, _ in parts)
             assert named >= 2 or len({class_of(fragment) for fragment, _ in parts}) < len(parts)
             return
+        common["accumulate"] = accumulate
         try:
-            whole = train([made(part) for part in parts], root, shares, accumulate, save_at=killed_at)
+            whole = train([made(part) for part in parts], root, save_at=killed_at, **common)
         except ValueError as refused:
             # By their arguments: a stage trains none of the parameters that another strategy names.
             found = re.match(r"(\w+) and (\w+) have nothing in common in stage \d+: ", str(refused))
@@ -111,7 +115,7 @@ def hold(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> No
                 raise
             return
         file = root / f"step={killed_at}.ckpt"
-        again = train([made(part) for part in parts[::-1]], root, shares, accumulate, ckpt_path=file)
+        again = train([made(part) for part in parts[::-1]], root, ckpt_path=file, **common)
         assert_equal(again.steps, whole.steps[killed_at:], "steps")
         assert_equal(again.weights, whole.weights, "weights")
         assert_equal(again.optimizer, whole.optimizer, "optimizer")
@@ -119,40 +123,65 @@ def hold(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> No
         assert sorted(map(str, again.events)) == sorted(map(str, whole.events))
 
 
-drawn = given(
-    parts=combinations(),
-    shares=st.booleans(),
-    accumulate=st.integers(1, 2),
-    killed_at=st.integers(1, 4 * BATCHES - 1),
-)
+def drawn(ground: type[Ground]) -> Any:
+    """What is drawn for a test."""
+    return given(
+        parts=combinations(ground),
+        like_a_user=st.booleans(),
+        accumulate=st.integers(1, 2),
+        killed_at=st.integers(1, ground.steps * ground.epochs - 1),
+    )
+
+
+on_vectors, on_texts = drawn(Vectors), drawn(Texts)
 
 
 @BRIEF
-@drawn
-def test_any_combination(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
-    hold(parts, shares, accumulate, killed_at)
+@on_vectors
+def test_any_combination(parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int) -> None:
+    hold(VECTORS, parts, like_a_user, accumulate, killed_at)
+
+
+@settings(BRIEF, max_examples=8)
+@on_texts
+def test_any_combination_on_a_bert(
+    texts: Texts, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int
+) -> None:
+    hold(texts, parts, like_a_user, accumulate, killed_at)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @LONG
-@drawn
-def test_many_combinations(parts: list[Part], shares: bool, accumulate: int, killed_at: int) -> None:
-    hold(parts, shares, accumulate, killed_at)
+@on_vectors
+def test_many_combinations(parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int) -> None:
+    hold(VECTORS, parts, like_a_user, accumulate, killed_at)
 
 
-def test_the_table_names_no_class_that_is_not_there() -> None:
-    assert set(ARGUMENTS) <= {class_of(fragment).__name__ for fragment in FRAGMENTS}
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@LONG
+@on_texts
+def test_many_combinations_on_a_bert(
+    texts: Texts, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int
+) -> None:
+    hold(texts, parts, like_a_user, accumulate, killed_at)
+
+
+@pytest.mark.parametrize("ground", [Vectors, Texts])
+def test_every_strategy_is_drawn_but_those_that_are_left_out(ground: type[Ground]) -> None:
+    every = {class_of(fragment).__name__ for fragment in FRAGMENTS}
+    assert ground.left_out.keys() <= every
+    assert set(table(ground)) == every - ground.left_out.keys()
 
 
 def on_a_rank(chosen: list[tuple[list[Part], bool]], root: Path) -> list[dict[str, torch.Tensor]]:
     ranks: dict[str, Any] = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
     found: list[dict[str, torch.Tensor]] = []
-    for parts, shares in chosen:
+    for parts, like_a_user in chosen:
         strategies = [made(part) for part in parts]
-        found.append(
-            train(strategies, root, shares, dropout=0.0, before=(SameOnBothRanks(),), **ranks).weights
-        )
+        again: dict[str, Any] = {"like_a_user": like_a_user, "dropout": 0.0, "before": (SameOnBothRanks(),)}
+        found.append(train(strategies, root, **again, **ranks).weights)
     return found
 
 
@@ -161,19 +190,19 @@ def test_two_ranks(tmp_path: Path) -> None:
     chosen: list[tuple[list[Part], bool]] = []
 
     @settings(BRIEF, max_examples=12, database=None, phases=[Phase.generate])
-    @given(parts=combinations(), shares=st.booleans())
-    def choose(parts: list[Part], shares: bool) -> None:
+    @given(parts=combinations(Vectors), like_a_user=st.booleans())
+    def choose(parts: list[Part], like_a_user: bool) -> None:
         if not clashes(parts):
-            chosen.append((parts, shares))
+            chosen.append((parts, like_a_user))
 
     choose()
     chosen = chosen[-5:]
     ranks = on_two_ranks(on_a_rank, tmp_path, chosen, tmp_path)
-    for (parts, shares), one, other in zip(chosen, *ranks, strict=True):
+    for (parts, like_a_user), one, other in zip(chosen, *ranks, strict=True):
         assert_equal(one, other, str(parts))
         strategies = [made(part) for part in parts]
         if any(found.depends_on_split for found in strategies):
             continue
-        alone = train([made(part) for part in parts], tmp_path, shares, dropout=0.0).weights
+        alone = train([made(part) for part in parts], tmp_path, like_a_user=like_a_user, dropout=0.0).weights
         for name, value in one.items():
             torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4, msg=f"{name} of {parts}")

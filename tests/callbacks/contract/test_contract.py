@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import itertools
 import pkgutil
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,24 @@ from tests.callbacks.contract.fragments import (
     NAMES,
     REFUSED,
     SaveAfter,
-    clash,
     content,
     parser,
     run,
     strategy,
 )
+from tests.callbacks.contract.pairs import (
+    CLIP,
+    PAIRS,
+    SETTINGS,
+    Norms,
+    Pair,
+    composing,
+    label,
+    spread,
+    turn,
+)
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
 from tests.ranks import on_two_ranks
-
-PAIRS = list(itertools.combinations(FRAGMENTS, 2))
 
 
 def made(fragments: tuple[Path, ...]) -> list[Strategy]:
@@ -73,29 +80,68 @@ def test_killed_and_resumed_is_never_killed(fragment: Path, accumulate: int, tmp
         assert resumed[2] == [event for event in whole[2] if event[0] >= max(step, 1)], f"events after {step}"
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "+".join(path.stem for path in pair))
-def test_pairs_compose_in_any_order_or_refuse_by_name(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    if clash(*made(pair)):
+def composes(pair: Pair, setting: str, root: Path) -> None:
+    """In both orders of the list, and killed and resumed in the other order; or they are refused."""
+    if pair not in composing():
         names = [type(one).__name__ for one in made(pair)]
         with pytest.raises((ValueError, RuntimeError), match=REFUSED) as refused:
-            run(made(pair), tmp_path)
+            run(made(pair), root, **SETTINGS[setting])
         assert all(name in str(refused.value) for name in names)
         return
-    one = run(made(pair), tmp_path, callbacks=(SaveAfter(tmp_path, {10}),), enable_checkpointing=True)
-    other = run(made(pair[::-1]), tmp_path)
+    common, norms = SETTINGS[setting], Norms()
+    killed_at = 10 // common.get("accumulate_grad_batches", 1)
+    saver = SaveAfter(root, {killed_at})
+    one = run(made(pair), root, callbacks=(saver, norms), enable_checkpointing=True, **common)
+    other = run(made(pair[::-1]), root, **common)
     assert_equal(dict(one[0].state_dict()), dict(other[0].state_dict()))
     assert one[1] == other[1]
-    resumed = run(made(pair[::-1]), tmp_path, ckpt_path=tmp_path / "step=10.ckpt")
+    resumed = run(made(pair[::-1]), root, ckpt_path=root / f"step={killed_at}.ckpt", **common)
     assert_equal(dict(resumed[0].state_dict()), dict(one[0].state_dict()))
+    if "gradient_clip_val" in common:
+        norms.check()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=label)
+def test_pairs_compose_in_any_order_or_refuse_by_name(pair: Pair, tmp_path: Path) -> None:
+    composes(pair, turn(pair), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=label)
+def test_pairs_accumulated_in_bf16_and_clipped(pair: Pair, tmp_path: Path) -> None:
+    composes(pair, "all", tmp_path)
+
+
+def test_every_strategy_is_paired_under_every_setting() -> None:
+    for setting in SETTINGS:
+        assert {one for pair in composing() if turn(pair) == setting for one in pair} == set(FRAGMENTS), (
+            setting
+        )
+    assert {one for pair in spread(composing()) for one in pair} == set(FRAGMENTS)
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
 def test_bf16_and_clipping(fragment: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    trained, steps, *_ = run([strategy(fragment)], tmp_path, precision="bf16-mixed", gradient_clip_val=0.1)
+    """Killed and resumed; and no strategy gives the optimizer more than is left by clipping.
+
+    That holds for all: gradients are changed by `run.edit_gradients`, which comes before clipping, also where noise is
+    added to them.
+    """
+    common: dict[str, Any] = {
+        "precision": "bf16-mixed",
+        "gradient_clip_val": CLIP,
+        "enable_checkpointing": True,
+    }
+    norms = Norms()
+    whole = run([strategy(fragment)], tmp_path, callbacks=(norms, SaveAfter(tmp_path, {10})), **common)
     # No fragment is said to change nothing.
     assert not [str(w.message) for w in recwarn if "in every step of this training" in str(w.message)]
-    assert len(steps) == 24
-    assert all(parameter.isfinite().all() for parameter in trained.parameters())
+    resumed = run([strategy(fragment)], tmp_path, ckpt_path=tmp_path / "step=10.ckpt", **common)
+    assert_equal(resumed[1], whole[1][10:], "steps")
+    assert_equal(dict(resumed[0].state_dict()), dict(whole[0].state_dict()), "weights")
+    assert_equal(resumed[3], whole[3], "optimizer")
+    assert len(norms.norms) == 24
+    norms.check()
 
 
 def on_a_rank(choices: list[tuple[Path, ...]], root: Path) -> list[dict[str, torch.Tensor]]:
@@ -114,15 +160,23 @@ def on_a_rank(choices: list[tuple[Path, ...]], root: Path) -> list[dict[str, tor
     return found
 
 
-def test_two_ranks_stay_equal_and_do_what_one_does(tmp_path: Path) -> None:
-    """Trap 1: what is unfrozen after DDP has wrapped the model is trained alike on every rank."""
-    choices = [(fragment,) for fragment in FRAGMENTS]
-    choices += [pair for pair in PAIRS if not clash(*made(pair))][:4]
-    ranks = on_two_ranks(on_a_rank, tmp_path, choices, tmp_path)
+def same_on_two_ranks(choices: list[tuple[Path, ...]], root: Path) -> None:
+    ranks = on_two_ranks(on_a_rank, root, choices, root)
     for index, chosen in enumerate(choices):
         assert_equal(ranks[0][index], ranks[1][index], chosen)
         if any(strategy(fragment).depends_on_split for fragment in chosen):
             continue
-        alone = run(made(chosen), tmp_path, dropout=0.0)[0].state_dict()
+        alone = run(made(chosen), root, dropout=0.0)[0].state_dict()
         for name, value in ranks[0][index].items():
             torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-5, msg=f"{name} of {chosen}")
+
+
+def test_two_ranks_stay_equal_and_do_what_one_does(tmp_path: Path) -> None:
+    """Trap 1: what is unfrozen after DDP has wrapped the model is trained alike on every rank."""
+    same_on_two_ranks([*((fragment,) for fragment in FRAGMENTS), *spread(composing())], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_ranks_with_every_pair(tmp_path: Path) -> None:
+    same_on_two_ranks(list(composing()), tmp_path)

@@ -75,9 +75,9 @@ FAULTS: dict[str, tuple[Callable[[Run], None], bool, str]] = {
 def test_a_broken_guarantee_is_seen(name: str, tmp_path: Path) -> None:
     fault, late, message = FAULTS[name]
     staged = StagedUnfreezing(stages=[Stage(["layer.5-head"])])
-    train([staged], tmp_path, shares=False)
+    train([staged], tmp_path)
     with pytest.raises(AssertionError, match=message):
-        train([staged, Breaks(fault, late)], tmp_path, shares=False)
+        train([staged, Breaks(fault, late)], tmp_path)
 
 
 def test_ranks_that_differ_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
