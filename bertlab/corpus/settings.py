@@ -7,6 +7,8 @@ from typing import Any
 
 from bertlab.corpus.token_store import read_meta
 
+NAMES = ("file", "hub", "package")  # keys by which an identity says what it is of
+
 
 def differences(known: Any, asked: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     """The keys in which two trees of plain values differ, with both values.
@@ -68,4 +70,4 @@ def refuse_other_store(store: Path, plan: dict[str, Any]) -> None:
 
 
 def _names(sources: list[dict[str, Any]]) -> set[str]:
-    return {str(next(iter(source.values()))) for source in sources}
+    return {str(next((source[key] for key in NAMES if key in source), source)) for source in sources}

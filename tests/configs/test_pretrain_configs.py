@@ -15,7 +15,7 @@ from torch import Tensor
 from bertlab.cli import main
 from bertlab.interfaces import PretrainingBatch
 from bertlab.tasks.pretraining import Pretraining
-from tests.corpus.corpus_text import corpus, google_text, write_config
+from tests.corpus.corpus_text import corpus, document, google_text, write_config
 from tests.ranks import on_two_ranks
 from tests.warm import leave_ranks, rank_environments, slurm_environments, take_environment
 
@@ -43,7 +43,9 @@ FROM_CHECKPOINT = [path for path in PRETRAIN if path not in FROM_SCRATCH]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    (folder / "text.txt").write_text(google_text(60))
+    # Long enough for sequences of 512 pieces.
+    texts = ["\n".join(document(number, sentences=30)) for number in range(60)]
+    (folder / "text.txt").write_text("\n\n".join(texts) + "\n")
     corpus(write_config(folder))
     return folder / "small"
 

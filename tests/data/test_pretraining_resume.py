@@ -139,16 +139,16 @@ def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
             file.write(f"{os.getpid()} {int(key)} {int(write)}\n")
         return make_examples(texts, rules, key, position, wanted, write, out)
 
-    options: dict[str, Any] = {"batch_size": 100, "limits": {"max_steps": 12}}
+    options: dict[str, Any] = {"limits": {"max_steps": 36}}
     whole = fit(tmp_path, store, **options)
-    fit(tmp_path, store, stop=11, **options)
+    fit(tmp_path, store, stop=33, **options)
     examples = PretrainingData(store, seed=3, phases=[Phase(32)], validation_fraction=0.1).examples
-    now, within = examples.training.stream(0).locate(1000)
+    now, within = examples.training.stream(0).locate(320)
     assert now >= 3
-    assert within + 200 < examples.training.stream(0).examples_per_epoch(now), "the rest is of one pass"
+    assert within + 40 < examples.training.stream(0).examples_per_epoch(now), "the rest is of one pass"
     monkeypatch.setattr("bertlab.corpus.example_stream.make_examples", watched)
-    resumed = fit(tmp_path, store, workers=2, resume=str(tmp_path / "step=10.ckpt"), **options)
-    assert resumed == [seen for seen in whole if seen[0] >= 10]
+    resumed = fit(tmp_path, store, workers=2, resume=str(tmp_path / "step=32.ckpt"), **options)
+    assert resumed == [seen for seen in whole if seen[0] >= 32]
     done = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
     passes = {int(key_of(3, 0, epoch)): epoch for epoch in range(now + 1)}
     assert {passes[key] for _, key, _ in done if key in passes} == {now}
