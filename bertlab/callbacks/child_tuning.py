@@ -72,12 +72,12 @@ class ChildTuning(Strategy):
 
     def untimed(self, run: Run) -> str | None:
         """The passes that find the mask, before the first step."""
-        if self.mode != "task_driven" or self.share == 1 or run.step > 0 or self.masks:
+        if self.mode != "task_driven" or self.share == 1 or self.masks:
             return None
         epoch = run.horizon.steps_per_epoch
         steps = min(self.fisher_steps or epoch, epoch)
         return (
-            f"before the first of them the data of {steps:,} steps is passed forward and backward, to find the child "
+            f"before the first step the data of {steps:,} steps is passed forward and backward, to find the child "
             f"network; the duration leaves that out, which takes about as long as {steps:,} steps that train all layers"
         )
 

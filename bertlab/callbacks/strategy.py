@@ -145,7 +145,7 @@ class Strategy(Callback):
         return still_waiting(self, run)
 
     def untimed(self, run: Run) -> str | None:
-        """What of the step that begins the timed steps of `bertlab plan` do not show, for readers; None: nothing.
+        """What the timed steps of `bertlab plan` do not show while it is in a stage, for readers; None: nothing.
 
         Args:
             run: as the strategy sees it in the stage that it is in.

@@ -67,15 +67,22 @@ class StrategiesSeen:
         return holding
 
     def untimed(self) -> Iterator[str]:
-        """What timed steps do not show, by strategy, with the steps of each stage that it is true of."""
-        places: dict[tuple[str, str], list[str]] = {}
-        ends = [step for step, _, _ in self._untimed[1:]] + [self._standpoint.total_steps]
+        """What timed steps do not show, by strategy; with the steps that it is true of, if not of all."""
+        places: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+        total = self._standpoint.total_steps
+        ends = [step for step, _, _ in self._untimed[1:]] + [total]
         for (start, stage, found), end in zip(self._untimed, ends, strict=True):
-            for name, text in found.items():
-                where = f"{start:,} – {end - 1:,}" + (f" ({stage})" if stage else "")
-                places.setdefault((name, text), []).append(where)
+            for key in found.items():
+                known = places.setdefault(key, [])
+                if known and known[-1][1:] == (start, stage):
+                    known[-1] = (known[-1][0], end, stage)
+                else:
+                    known.append((start, end, stage))
         for (name, text), where in places.items():
-            yield f"{name}, in steps {', '.join(where)}: {text}"
+            shown = ", ".join(f"{a:,} – {b - 1:,}{stage and f' ({stage})'}" for a, b, stage in where)
+            steps = sum(end - start for start, end, _ in where)
+            everywhere = steps == total - self._standpoint.first
+            yield f"{name}{'' if everywhere else f', in steps {shown}'}: {text}"
 
     def making_a_difference(self) -> frozenset[str]:
         """Strategies that have their part in what the step costs that they stand before, beside what is trained."""

@@ -88,7 +88,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
         ],
         "trainer": {"accumulate_grad_batches": 2},
     },
-    "biases alone": {"strategies": [strategy("BitFit")]},
+    "biases alone": {"strategies": [strategy("BitFit")], "trainer": {"max_epochs": 1}},
     "low-rank adapters that thaw": {
         "strategies": [
             GRADUAL,
@@ -100,10 +100,11 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
                 },
             ),
         ],
+        "trainer": {"max_epochs": 1},
     },
     "steps that are drawn row by row": {
         "strategies": [strategy("PrivateTraining", noise_multiplier=1.0, delta=1e-4), GRADUAL],
-        "trainer": {"accumulate_grad_batches": 2, "max_epochs": 2},
+        "trainer": {"accumulate_grad_batches": 2, "max_epochs": 1},
     },
     "few batches, validation every second epoch": {
         "strategies": [GRADUAL],
@@ -148,26 +149,26 @@ def test_fragments_on_top(bert: str, texts: str) -> None:
 
 def test_several_tasks(bert: str, texts: str, tmp_path: Path) -> None:
     """Which tasks a step is of, and so its sequences and tokens; their gradients are projected."""
-    write_run(bert, texts, [strategy("GradientSurgery"), GRADUAL], trainer={"max_epochs": 2})
+    write_run(bert, texts, [strategy("GradientSurgery"), GRADUAL], trainer={"max_epochs": 1})
     config = yaml.safe_load(Path("run.yaml").read_text())
     words = str(write_sentences(tmp_path / "sentences.conll", rows=60))
     fewer = str(write_texts(tmp_path / "fewer.csv", rows=60, seed=1))
     sources = {
-        "spam": ("Sequence", "Text", texts),
-        "fewer": ("Sequence", "Text", fewer),
-        "offers": ("Token", "Token", words),
+        "spam": ("Sequence", "Text", texts, 8),
+        "fewer": ("Sequence", "Text", fewer, 4),
+        "offers": ("Token", "Token", words, 8),
     }
-    model, data = config["model"]["init_args"], {"final_alpha": 0.2, "tasks_per_step": 2}
+    model, data = config["model"]["init_args"], {"alpha": 0.8, "tasks_per_step": 2}
     model["tasks"] = {
         name: {"class_path": f"bertlab.tasks.{kind.lower()}_classification.{kind}Classification"}
-        for name, (kind, _, _) in sources.items()
+        for name, (kind, *_) in sources.items()
     }
     data["tasks"] = {
         name: {
             "class_path": f"bertlab.data.{kind.lower()}_classification.{kind}ClassificationData",
-            "init_args": {"source": source, "batch_size": 8},
+            "init_args": {"source": source, "batch_size": size},
         }
-        for name, (_, kind, source) in sources.items()
+        for name, (_, kind, source, size) in sources.items()
     }
     config["model"]["class_path"] = "bertlab.tasks.multi_task.MultiTask"
     config["data"] = {"class_path": "bertlab.data.multi_task.MultiTaskData", "init_args": data}
