@@ -46,7 +46,7 @@ def main() -> None:
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """The cases in turn, over the seeds."""
-    store = token_store()
+    store = token_store(study["corpus"])
     for seed in study["seeds"]:
         for name, case in study["cases"].items():
             size = study["sizes"][case["size"]]
