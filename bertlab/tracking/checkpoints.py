@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from bertlab.interfaces import TRAINED_WEIGHTS
@@ -37,7 +38,8 @@ class Checkpoints(Checkpoint):
             or `val/loss`.
         mode: whether more ("max") or less ("min") of it is better; if not given, what the task says.
         every_steps: save last.ckpt each time that so many optimizer steps have been done in an epoch; it is
-            also saved before the first step of an epoch and after the last of all. Steps, 1 or more.
+            also saved before the first step of an epoch and after the last of all. Steps, 1 or more. Where the
+            model is sharded (FSDP2), the first step of all has been done when it is saved first.
     """
 
     def __init__(
@@ -127,7 +129,8 @@ class Checkpoints(Checkpoint):
         if batch_idx % trainer.accumulate_grad_batches:
             return
         steps = batch_idx // trainer.accumulate_grad_batches
-        if steps % self.every_steps == 0 or self._best_is_due:
+        is_time = steps % self.every_steps == 0 and not _would_step(trainer)
+        if is_time or self._best_is_due:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -185,6 +188,15 @@ def settle_counters(trainer: Trainer) -> None:
     epoch._batches_that_stepped = trainer.global_step  # pyright: ignore[reportPrivateUsage]
     epoch.batch_progress.total.ready = epoch.batch_progress.total.processed + 1  # pyright: ignore
     fit._restarting = False  # pyright: ignore[reportPrivateUsage]
+
+
+def _would_step(trainer: Trainer) -> bool:
+    """Whether saving would change the training: it is sharded, and no optimizer step has been done.
+
+    Of an optimizer without state torch (`get_optimizer_state_dict`) has it make a step of no gradient at a rate of 0
+    first. Weights stay, but Adam counts that step, so that its corrections of bias are those of one step later.
+    """
+    return trainer.global_step == 0 and isinstance(trainer.strategy, ModelParallelStrategy)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long each training step of a Lightning run waits for its batch."""
+"""How long each training step of a Lightning run waits for its batch, and what CPU time it takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ FETCHING = ".train_dataloader_next"  # how Lightning's action ends in which it a
 
 
 class WaitClock(Profiler):
-    """Times only how long the training loop stands still until the loader has given it a batch.
+    """Times how long the training loop stands still until the loader has given it a batch, and nothing else.
 
     Args:
-        path: of the JSON file that takes the seconds of each step, in order.
+        path: of the JSON file: `waits`, seconds of each step, in order, and `cpu`, the CPU time of this process, all of
+            its threads, when each batch was there.
     """
 
     def __init__(self, path: str) -> None:
@@ -23,6 +24,7 @@ class WaitClock(Profiler):
         self._path = Path(path)
         self._began = 0.0
         self._waits: list[float] = []
+        self._cpu: list[float] = []
 
     def start(self, action_name: str) -> None:
         """A batch is asked for, or something else begins."""
@@ -33,7 +35,8 @@ class WaitClock(Profiler):
         """The batch is there."""
         if action_name.endswith(FETCHING):
             self._waits.append(time.perf_counter() - self._began)
+            self._cpu.append(time.process_time())
 
     def describe(self) -> None:
         """The run has ended: write."""
-        self._path.write_text(json.dumps(self._waits), encoding="utf-8")
+        self._path.write_text(json.dumps({"waits": self._waits, "cpu": self._cpu}), encoding="utf-8")
