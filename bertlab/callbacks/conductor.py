@@ -48,6 +48,7 @@ class Conductor:
         self._asked: set[str] = set()
         self._starting_weights: dict[int, Tensor] | None = None
         self._finished_steps = 0
+        self._ended = False
 
     @classmethod
     def of(cls, trainer: Trainer) -> Conductor:
@@ -166,8 +167,10 @@ class Conductor:
         strategy.trigger.observe(metrics, self.trainer.global_step, self.horizon)
 
     def finish(self) -> None:
-        """End the stage that each strategy is in."""
-        self._end_stages(self.strategies)
+        """End the stage that each strategy is in: once, though each asks for it."""
+        if not self._ended:
+            self._ended = True
+            self._end_stages(self.strategies)
 
     def release(self) -> None:
         """Leave no trace: all can be trained, rates are the schedule's, classes weigh the same."""
@@ -176,6 +179,7 @@ class Conductor:
             return
         self._control.release()
         self._control, self._holding, self._starting_weights, self._checked = None, None, None, False
+        self._ended = False
         self._asked.clear()
         self._runs.clear()
 

@@ -45,13 +45,13 @@ def test_trains_two_steps(path: Path, store: Path, in_tmp: Path) -> None:
     given = encoder_of(path)["init_args"]
     modern = MODERN if given["model_type"] == "modernbert" else {}
     settings = {**given.get("config", {}), **SMALL, **modern}
-    batch = 8 * yaml.safe_load(path.read_text())["trainer"].get("accumulate_grad_batches", 1)
+    accumulated = yaml.safe_load(path.read_text())["trainer"].get("accumulate_grad_batches", 1)
     main([
-        "fit", "--config", str(path), "--data.store", str(store), f"--data.batch_size={batch}",
+        "fit", "--config", str(path), "--data.store", str(store), f"--data.batch_size={8 * accumulated}",
         f"--model.encoder.init_args.config={json.dumps(settings)}", "--data.batch_warmup_start=16",
         "--data.validation_fraction=0.1", "--trainer.accelerator=cpu", "--trainer.max_steps=2",
-        "--trainer.val_check_interval=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false",
-        "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
+        f"--trainer.val_check_interval={2 * accumulated}", "--trainer.limit_val_batches=1",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
     ])  # fmt: skip
     run = in_tmp / "runs" / path.stem / "0"
     assert (run / "checkpoints" / "last.ckpt").exists()
