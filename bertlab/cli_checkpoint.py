@@ -6,13 +6,44 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.cli_overlays import UsageError
-from bertlab.tracking.checkpoint_io import read_checkpoint
+from bertlab.tracking.checkpoint_io import NO_FOLDER, read_checkpoint
 
 #: What --ckpt_path says to evaluate a model as it is before any training.
 UNTRAINED = "untrained"
+
+
+def check_file(checkpoint: Path | None) -> None:
+    """Refuse a checkpoint that is a folder.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if checkpoint is not None and checkpoint.is_dir():
+        raise UsageError(f"--ckpt_path {checkpoint}: {NO_FOLDER}. Accepted: a file")
+
+
+def check_saves_files(strategy: Strategy) -> None:
+    """Refuse a strategy of the trainer that saves checkpoints as folders, a part of each rank.
+
+    Raises:
+        UsageError: it would.
+    """
+    if isinstance(strategy, ModelParallelStrategy) and strategy._save_distributed_checkpoint:  # pyright: ignore[reportPrivateUsage]
+        found, accepted = ".init_args.save_distributed_checkpoint: true", "false"
+    elif isinstance(strategy, FSDPStrategy) and strategy._state_dict_type == "sharded":  # pyright: ignore[reportPrivateUsage]
+        found, accepted = ".init_args.state_dict_type: sharded", "full"
+    elif isinstance(strategy, DeepSpeedStrategy):
+        found, accepted = (
+            f": {type(strategy).__name__}",
+            "ddp, or ModelParallelStrategy as in configs/hardware/fsdp.yaml",
+        )
+    else:
+        return
+    raise UsageError(f"trainer.strategy{found} saves such checkpoints: {NO_FOLDER}. Accepted: {accepted}")
 
 
 def check_resumable(checkpoint: Path | None) -> None:

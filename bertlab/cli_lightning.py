@@ -18,7 +18,14 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from bertlab.allocator import keep_freed_memory
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
-from bertlab.cli_checkpoint import UNTRAINED, check_resumable, check_trained, tell_label_names
+from bertlab.cli_checkpoint import (
+    UNTRAINED,
+    check_file,
+    check_resumable,
+    check_saves_files,
+    check_trained,
+    tell_label_names,
+)
 from bertlab.cli_compile import compile_model
 from bertlab.cli_hardware import warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
@@ -29,6 +36,7 @@ from bertlab.tracking.checkpoint_io import AtomicCheckpointIO
 from bertlab.tracking.checkpoints import Checkpoints
 from bertlab.tracking.config_file import ConfigFile
 from bertlab.tracking.evaluation_plots import EvaluationPlots
+from bertlab.tracking.final_checkpoint import FinalCheckpoint
 from bertlab.tracking.learning_rates import LearningRates
 from bertlab.tracking.metrics_csv import MetricsCsv
 from bertlab.tracking.progress import Progress
@@ -107,6 +115,7 @@ class BertlabCLI(LightningCLI):
             self.checkpoint = self.checkpointed_run(config, wanted).checkpoint(wanted)
         elif wanted:
             self.checkpoint = Path(wanted)
+        check_file(self.checkpoint)
         # Kept out of the saved configuration, and from Lightning, which would load the file here to look into it.
         if "ckpt_path" in config:
             config.ckpt_path = None
@@ -153,6 +162,7 @@ class BertlabCLI(LightningCLI):
             )
         except ValueError as error:  # Lightning's, of values that do not go together
             raise UsageError(f"trainer: {error}") from error
+        check_saves_files(trainer.strategy)
         warn_of_emulated_bfloat16(trainer)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -211,9 +221,11 @@ class BertlabCLI(LightningCLI):
         if self.subcommand != "fit":
             return [*wanted, *always]
         first: list[Any] = [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
+        always += [OptimizerModes(), WatchedMetrics()]
         if config.trainer.enable_checkpointing is not False:
             first.insert(0, config.checkpoints)
-        return [*first, *wanted, LearningRates(), *always, OptimizerModes(), WatchedMetrics()]
+            always.append(FinalCheckpoint(config.checkpoints))
+        return [*first, *wanted, LearningRates(), *always]
 
     def make_loggers(self, config: Namespace) -> list[Logger] | bool:
         """What keeps the metrics; False: nothing does."""

@@ -117,6 +117,18 @@ FLAGS: dict[str, tuple[list[str], str]] = {
         ["--trainer.accumulate_grad_batches=0"],
         r"trainer\.accumulate_grad_batches takes 1 or more, got 0",
     ),
+    "an epoch that ends inside an optimizer step": (
+        ["--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=3"],
+        r"trainer\.limit_train_batches: 3 takes 3 of the 4 .*trainer\.accumulate_grad_batches 2: .* such as 4",
+    ),
+    "a validation inside an optimizer step": (
+        ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3"],
+        r"trainer\.val_check_interval: 3 .*trainer\.accumulate_grad_batches 2: .* such as 4",
+    ),
+    "checkpoints in parts": (
+        ['--trainer.strategy={"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}'],
+        r"trainer\.strategy\.init_args\.save_distributed_checkpoint: true .* Accepted: false",
+    ),
     "no tokens in a text": (
         ["--data.max_length=2"],
         "max_length: 2 is not accepted: this tokenizer takes 3 to 512",

@@ -50,6 +50,7 @@ class Conductor:
         self._finished_steps = 0
         #: what was warned of before training, by `state_key`; None: hindsight has told of it.
         self._foretold: dict[str, str] | None = None
+        self._ended = False
 
     @classmethod
     def of(cls, trainer: Trainer) -> Conductor:
@@ -167,7 +168,10 @@ class Conductor:
         strategy.trigger.observe(metrics, self.trainer.global_step, self.horizon)
 
     def finish(self) -> None:
-        """End the stage that each strategy is in, and say once what was left undone."""
+        """End the stage that each strategy is in, and say what was left undone: once, though each asks for it."""
+        if self._ended:
+            return
+        self._ended = True
         self._end_stages(self.strategies)
         if self._foretold is not None:
             Hindsight(self.strategies, self.trainer, self._run_in, self._foretold).tell(self._events)
@@ -184,7 +188,7 @@ class Conductor:
             self._control.release()
         self._control, self._holding, self._checked = None, None, False
         self._starting_weights.put_away()
-        self._foretold = None
+        self._foretold, self._ended = None, False
         self._asked.clear()
         self._runs.clear()
         vars(self).pop("blocks", None)  # of another task, perhaps, the next time

@@ -157,7 +157,7 @@ class PrivateTraining(Strategy):
             run.note("noise", noise_multiplier=self._noise, max_gradient_norm=self.max_gradient_norm, **facts)
 
     def on_stage_end(self, run: Run) -> None:
-        """Put on the timeline what has been spent by the end of an epoch; the end of training comes several times."""
+        """Put on the timeline what has been spent by the end of an epoch; once, if training goes on from its end."""
         if self.budget.steps > self._told:
             self._told = self.budget.steps
             run.note("spent", epsilon=self.budget.epsilon(), delta=self.delta, steps=self._told)

@@ -100,7 +100,7 @@ class WeightAverage(Strategy, ABC):
     def on_stage_end(self, run: Run) -> None:
         """Take the weights of the end of a cycle that nobody knew of before it came: on a plateau.
 
-        Not when training ends with it, after the last checkpoint has been saved.
+        Not when training ends with it: what is kept then is the average that was validated.
         """
         if run.trainer.global_step < run.horizon.total_steps and not run.trainer.should_stop:
             self._take_if_due(run)

@@ -112,6 +112,30 @@ def loader_options(num_workers: int, seed: int) -> dict[str, Any]:
     }
 
 
+def check_limit(trainer: Any, batches: int) -> None:
+    """Refuse a limit of the training batches that would end each epoch inside an optimizer step.
+
+    Its last step would be taken with a part of its rows, at a part of the gradient, and its samples be counted as
+    consumed.
+
+    Args:
+        trainer: that the training loader is for.
+        batches: micro-batches of an epoch, of this rank, without the limit: of whole steps.
+
+    Raises:
+        ValueError: names the keys and what is accepted.
+    """
+    limit, accumulated = trainer.limit_train_batches, trainer.accumulate_grad_batches
+    taken = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if taken % accumulated and not trainer.fast_dev_run:
+        raise ValueError(
+            f"trainer.limit_train_batches: {limit} takes {taken} of the {batches} micro-batches of an epoch, no "
+            f"multiple of trainer.accumulate_grad_batches {accumulated}: the last optimizer step of each epoch would "
+            f"be taken with a part of its rows. Accepted: a whole number that is a multiple of {accumulated}, such as "
+            f"{max(1, round(taken / accumulated)) * accumulated}"
+        )
+
+
 def check_trainer(trainer: Any) -> None:
     """Refuse options of the trainer that would break the plan of optimizer steps; None passes.
 

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
+from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.mixture_position import MixturePosition
 from bertlab.data.progress import steps_per_epoch
 from bertlab.data.task_names import KEY, of_task
@@ -133,6 +133,7 @@ class MultiTaskData(LightningDataModule):
         options = loader_options(self.num_workers, self.seed)
         loader = ResumableLoader(_TrainingRows(datasets), sampler=self._sampler, **options)
         if self.trainer is not None:
+            check_limit(self.trainer, len(loader))
             loader.position = partial(self._position.at_first_batch, self.trainer, self._sampler)
         return loader
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
+from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.pretraining_options import check_course, check_options, check_positions
 from bertlab.data.store_vocabulary import TOKENIZER_HASH, check_encoder_vocabulary, check_same_vocabulary
 from bertlab.data.stored_examples import ExampleOptions, StoredExamples
@@ -184,6 +184,7 @@ class PretrainingData(LightningDataModule):
         )
         loader.batches_ahead = 2
         if self.trainer is not None:
+            check_limit(self.trainer, len(loader))
             loader.position = self._place
         else:
             sampler.resume(self._schedule(steps), 0, steps)

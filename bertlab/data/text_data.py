@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from bertlab.data.loader import ResumableLoader, check_trainer, loader_options
+from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.progress import EpochPosition
 from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.tokenised_texts import TokenisedTexts
@@ -200,6 +200,7 @@ class TextData(LightningDataModule):
         dataset, sampler = self.dataset("train"), self.train_sampler()
         loader = ResumableLoader(dataset, sampler=sampler, **loader_options(self.num_workers, self.seed))
         if self.trainer is not None:
+            check_limit(self.trainer, len(loader))
             loader.position = self._place
         return loader
 

@@ -13,6 +13,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from bertlab.tracking.atomic import atomic_file
 
+#: Why checkpoints of distributed training, a file of each rank, are not taken.
+NO_FOLDER = (
+    "a checkpoint that is a folder is refused: its .metadata is a pickle, so loading it would run code of whoever made "
+    "it, and saving it overwrites the one before"
+)
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there; reads tensors and plain containers only.
@@ -77,9 +83,11 @@ def read_checkpoint(path: str | Path, map_location: Any | None = "cpu", mmap: bo
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a truncated file, one that wants to run code, or no checkpoint at all.
+        ValueError: a folder, a truncated file, one that wants to run code, or no checkpoint at all.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"the checkpoint {path}: {NO_FOLDER}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     if not zipfile.is_zipfile(path):

@@ -14,6 +14,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from bertlab.interfaces import TRAINED_WEIGHTS
+from bertlab.tracking.stopped_early import stay_stopped
+from bertlab.tracking.validation_times import check_validation_times
 
 
 @runtime_checkable
@@ -31,15 +33,18 @@ class Checkpoints(Checkpoint):
     there Lightning resumes exactly. A checkpoint saved at the end of a batch or of a validation, as
     ModelCheckpoint does it, loses what comes after: the row of metrics of the step, a validation that was due, a
     step of ReduceLROnPlateau, or the end of the epoch. So best.ckpt is written a moment after the validation
-    that was best, with the same weights.
+    that was best, with the same weights: a validation inside an optimizer step is refused. A kill between the two
+    files is made good when training goes on from last.ckpt, which knows that it is the best.
+
+    The end of training is saved by `FinalCheckpoint`.
 
     Args:
         monitor: validation metric that says which is best; if not given, what the task names (its `monitor`),
             or `val/loss`.
         mode: whether more ("max") or less ("min") of it is better; if not given, what the task says.
         every_steps: save last.ckpt each time that so many optimizer steps have been done in an epoch; it is
-            also saved before the first step of an epoch and after the last of all. Steps, 1 or more. Where the
-            model is sharded (FSDP2), the first step of all has been done when it is saved first.
+            also saved before the first step of an epoch. Steps, 1 or more. Where the model is sharded (FSDP2), the
+            first step of all has been done when it is saved first.
     """
 
     def __init__(
@@ -88,9 +93,11 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the loggers' files back to where the checkpoint was saved, if training goes on from it.
+        """Take the run's files to where they were when the checkpoint was saved, if training goes on from it.
 
-        Training goes on from the trained weights, also where the strategy that averaged them has been taken out.
+        Loggers drop what came later; best.ckpt is made, if a kill came between last.ckpt and it. Training goes on from
+        the trained weights, also where the strategy that averaged them has been taken out, and stays stopped where it
+        was stopped early.
         """
         if trainer.state.fn != "fit":
             return
@@ -104,6 +111,12 @@ class Checkpoints(Checkpoint):
             for logger in trainer.loggers:
                 if isinstance(logger, _Rewinds):
                     logger.rewind(checkpoint["global_step"])
+            self._link_if_best(trainer, checkpoint)
+        stay_stopped(trainer, checkpoint)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse validations inside optimizer steps: now is known how many batches there are."""
+        check_validation_times(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the checkpoint as best to come, if the validation was the best so far."""
@@ -131,11 +144,23 @@ class Checkpoints(Checkpoint):
         steps = batch_idx // trainer.accumulate_grad_batches
         is_time = steps % self.every_steps == 0 and not _would_step(trainer)
         if is_time or self._best_is_due:
-            self._save(trainer)
+            self.save(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of training."""
-        self._save(trainer)
+    def save(self, trainer: Trainer) -> None:
+        """Write last.ckpt, and best.ckpt if it is due: the same state, so the same file.
+
+        Args:
+            trainer: between two optimizer steps, or at the end of training.
+        """
+        last, best = self._path("last"), self._path("best")
+        if trainer.fast_dev_run or last is None or best is None:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        trainer.save_checkpoint(last, weights_only=False)
+        if self._best_is_due:
+            if trainer.is_global_zero:
+                _link(last, best)
+            self._best_is_due = False
+        trainer.strategy.barrier("checkpoints")
 
     def _score(self, trainer: Trainer) -> float:
         """The monitored metric: that of rank 0 on all ranks, which must decide alike."""
@@ -156,19 +181,16 @@ class Checkpoints(Checkpoint):
             return True
         return score > self.best_score if self.mode == "max" else score < self.best_score
 
-    def _save(self, trainer: Trainer) -> None:
-        """Write last.ckpt, and best.ckpt if it is due: the same state, so the same file."""
+    def _link_if_best(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Make best.ckpt, if this run's last.ckpt says that it is the best: a kill may have come before it was.
+
+        Nothing that comes later would: no score is better than the one that last.ckpt remembers.
+        """
         last, best = self._path("last"), self._path("best")
-        if trainer.fast_dev_run or last is None or best is None:  # pyright: ignore[reportAttributeAccessIssue]
+        if last is None or best is None or Path(str(trainer.ckpt_path)).resolve() != last.resolve():
             return
-        trainer.save_checkpoint(last, weights_only=False)
-        if self._best_is_due:
-            if last.is_dir():  # sharded over ranks, a folder of files
-                trainer.save_checkpoint(best, weights_only=False)
-            elif trainer.is_global_zero:
-                _link(last, best)
-            self._best_is_due = False
-        trainer.strategy.barrier("checkpoints")
+        if checkpoint["callbacks"].get(self.state_key, {}).get("best_step") == checkpoint["global_step"]:
+            _link(last, best)
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{name}.ckpt"
@@ -204,6 +226,8 @@ def _link(source: Path, target: Path) -> None:
 
     Checkpoints are replaced, never written into, so the two names do not stay tied to each other.
     """
+    if target.exists() and target.samefile(source):  # between two names of one file a rename does nothing
+        return
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
     try:

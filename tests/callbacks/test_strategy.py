@@ -281,7 +281,8 @@ class WeighsForAWhile(Strategy):
 
 def test_what_is_asked_for_ends_with_the_stage(tmp_path: Path) -> None:
     log, strategy = StepLog(), WeighsForAWhile()
-    fit([strategy], tmp_path, callbacks=(log,), epochs=1)
+    # Though each strategy is told of the end of training, and so tells the conductor, a stage ends once.
+    fit([strategy, Halve()], tmp_path, callbacks=(log,), epochs=1)
     assert [step["class_weights"] for step in log.steps] == [[1.0, 2.0, 3.0]] * 4 + [None] * 2
     assert strategy.acted == ["start 0", "end 0", "start 1", "end 1"]
 

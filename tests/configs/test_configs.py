@@ -83,6 +83,18 @@ def test_runs_two_steps(
         assert pq.read_table(run / "predictions" / folder / "test.parquet").num_rows >= 20
 
 
+def test_micro_batches_are_counted_in_whole_steps() -> None:
+    """Training refuses a validation, or the end of an epoch, inside an optimizer step; see the numbers as they are."""
+    counts = 0
+    for path in CONFIGS.rglob("*.yaml"):
+        trainer = (yaml.safe_load(path.read_text()) or {}).get("trainer", {})
+        for key in {"val_check_interval", "limit_train_batches"} & trainer.keys():
+            assert isinstance(trainer[key], int)
+            assert trainer[key] % trainer.get("accumulate_grad_batches", 1) == 0, path
+            counts += 1
+    assert counts == 3
+
+
 @pytest.mark.parametrize("path", [*FINETUNE, *PRETRAIN], ids=name_of)
 def test_is_short_and_says_what_it_does(path: Path) -> None:
     lines = path.read_text().splitlines()

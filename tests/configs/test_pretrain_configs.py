@@ -15,7 +15,7 @@ from torch import Tensor
 from bertlab.cli import main
 from bertlab.interfaces import PretrainingBatch
 from bertlab.tasks.pretraining import Pretraining
-from tests.corpus.corpus_text import corpus, document, google_text, write_config
+from tests.corpus.corpus_text import corpus, document, write_config
 from tests.ranks import on_two_ranks
 from tests.warm import leave_ranks, rank_environments, slurm_environments, take_environment
 
@@ -55,7 +55,7 @@ def test_trains_in_each_phase(path: Path, store: Path, in_tmp: Path, monkeypatch
     given, file = encoder_of(path)["init_args"], yaml.safe_load(path.read_text())
     modern = MODERN if given["model_type"] == "modernbert" else {}
     settings = {**given.get("config", {}), **SMALL, **modern}
-    batch = 8 * file["trainer"].get("accumulate_grad_batches", 1)
+    accumulated = file["trainer"].get("accumulate_grad_batches", 1)
     phases = file["data"]["init_args"].get("phases", [{"length": 128}])
     # With fewer than six, the nine steps in ten of a first phase would be all.
     steps = 2 if len(phases) == 1 else 6
@@ -68,10 +68,10 @@ def test_trains_in_each_phase(path: Path, store: Path, in_tmp: Path, monkeypatch
 
     monkeypatch.setattr(Pretraining, "training_loss", watched)
     main([
-        "fit", "--config", str(path), "--data.store", str(store), f"--data.batch_size={batch}",
+        "fit", "--config", str(path), "--data.store", str(store), f"--data.batch_size={8 * accumulated}",
         f"--model.encoder.init_args.config={json.dumps(settings)}", "--data.batch_warmup_start=16",
         "--data.validation_fraction=0.1", "--trainer.accelerator=cpu", f"--trainer.max_steps={steps}",
-        f"--trainer.val_check_interval={steps}", "--trainer.limit_val_batches=1",
+        f"--trainer.val_check_interval={steps * accumulated}", "--trainer.limit_val_batches=1",
         "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--wandb.mode=disabled",
     ])  # fmt: skip
     run = in_tmp / "runs" / path.stem / "0"

@@ -170,6 +170,7 @@ def test_another_end_of_training_takes_up_each_task_where_it_was(
 def test_two_ranks_draw_the_same_tasks(tokenizer_folder: str, makers: dict[str, Maker]) -> None:
     class OnRank:
         overfit_batches, callbacks, world_size, accumulate_grad_batches = 0, (), 2, 1
+        limit_train_batches, fast_dev_run = 1.0, False
         max_epochs, max_steps = 2, -1
 
         def __init__(self, rank: int) -> None:

@@ -78,7 +78,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     },
     "validation by batches": {
         "strategies": [DEFERRED],
-        "trainer": {"val_check_interval": 7, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2},
+        "trainer": {"val_check_interval": 10, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2},
     },
     "data that changes from step to step": {
         "strategies": [

@@ -13,7 +13,7 @@ from seqeval.metrics import f1_score
 from transformers import AutoTokenizer, BertForTokenClassification
 
 from bertlab.cli import main
-from tests.system.test_kill import kill_many_times
+from tests.system.test_kill import KEEPING_CYCLES, kill_many_times
 from tests.system.tiny_project import SPAM, environment, write_words_project
 
 NAMES = ["O", "B-matter", "I-matter", "B-offer", "I-offer"]
@@ -106,7 +106,7 @@ def test_what_does_not_go_together_is_an_error(
 
 
 def test_killed_twice(tmp_path: Path) -> None:
-    kill_many_times(tmp_path, 2, 0, write=write_words_project, max_epochs=3)
+    kill_many_times(tmp_path, 2, 0, write=write_words_project, max_epochs=3, callbacks=KEEPING_CYCLES[:-1])
 
 
 def test_seed_and_tokenizer_are_linked(config: list[str], in_tmp: Path) -> None:

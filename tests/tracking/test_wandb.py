@@ -17,6 +17,7 @@ from small import Note, SmallData, SmallTask
 
 from bertlab.tracking.checkpoints import Checkpoints
 from bertlab.tracking.evaluation_plots import EvaluationPlots, precision_recall
+from bertlab.tracking.final_checkpoint import FinalCheckpoint
 from bertlab.tracking.learning_rates import LearningRates
 from bertlab.tracking.wandb_mode import mode_of
 from bertlab.tracking.wandb_settings import WandbSettings
@@ -44,11 +45,12 @@ def test_a_fit_and_a_test_are_kept_offline(tmp_path: Path) -> None:
     directory = tmp_path / "runs" / "small" / "0"
     logger = WandbTracking(directory, WandbSettings())
     logger.log_hyperparams({"model": {"class_path": "small.SmallTask"}})
+    keeper = Checkpoints()
     trainer = Trainer(
         default_root_dir=directory,
         max_epochs=1,
         logger=logger,
-        callbacks=[Checkpoints(), Note(), LearningRates(), EvaluationPlots()],
+        callbacks=[keeper, Note(), LearningRates(), EvaluationPlots(), FinalCheckpoint(keeper)],
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator="cpu",
