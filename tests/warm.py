@@ -23,6 +23,7 @@ PRELOADED = [
     "torchmetrics",
     "transformers.models.bert.modeling_bert",
     "tokenizers",
+    "numba",
     "datasets",
     "pyarrow.parquet",
     "matplotlib.figure",
