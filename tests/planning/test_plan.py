@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from step_facts import SlowEmbeddings
+from step_facts import LooksIntoTable
 
 from bertlab.cli import main
 from tests.bits import assert_equal
@@ -281,14 +281,17 @@ def test_steps_that_read_a_cache_are_timed_so(
     ]
     run = write_run(bert, texts, strategies)
     message = "FrozenTrunkCache, in steps 0 – 11 (StagedUnfreezing 0), 12 – 23 (StagedUnfreezing 1): what frozen blocks"
-    slowly = ["--trainer.callbacks+=step_facts.SlowEmbeddings", "--trainer.accumulate_grad_batches=2"]
-    rows = plan(*run, *slowly, "--plan.timed_steps=1")
-    # Of two micro-batches, each of which looks into the table: rows are in proportion to their tokens.
-    assert [float(row["seconds"]) > SlowEmbeddings.SECONDS for row in rows] == [False] * 24 + [True] * 12
+    LooksIntoTable.seen.clear()
+    counted = ["--trainer.callbacks+=step_facts.LooksIntoTable", "--trainer.accumulate_grad_batches=2"]
+    rows = plan(*run, *counted, "--plan.timed_steps=1")
+    trained = [int(rows[step]["parameters"]) for step in (0, 12, 24, 30)]
+    # Of each stage two steps of two micro-batches: before the time, without gradients; or within it.
+    before_the_time = [True, True, False, False]
+    assert LooksIntoTable.seen == [
+        found for found in zip(trained, before_the_time, strict=True) for _ in range(4)
+    ]
     assert message in said(capsys)
     assert message in Path("runs/run/plans/0/report.html").read_text()
-    plan(*run, UNTIMED)  # where there is no duration there is nothing to say of it
-    assert "FrozenTrunkCache, in steps" not in said(capsys)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "schedule_free"])
