@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,17 @@ def made(part: Part) -> Strategy:
     """A new strategy."""
     fragment, arguments = part
     return class_of(fragment)(**arguments)
+
+
+def without_dropout(part: Part) -> Part:
+    """The same without dropout of its own, whose masks differ between ranks."""
+    fragment, arguments = part
+    changed = copy.deepcopy(arguments)
+    if "dropout" in changed:
+        changed["dropout"] = 0.0
+    if "config" in changed:
+        changed["config"].lora_dropout = 0.0
+    return fragment, changed
 
 
 def clashes(parts: list[Part]) -> bool:

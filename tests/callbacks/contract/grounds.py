@@ -104,7 +104,7 @@ class Texts(Ground):
         project: of `tests.callbacks.tiny_bert.write_bert`.
     """
 
-    layers, classes, batch, steps, epochs = 2, ("ham", "spam"), 16, STEPS, 3
+    layers, classes, batch, steps, epochs = 2, ("ham", "spam"), 16, STEPS, 2
     left_out: ClassVar[Mapping[str, str]] = {
         "GradientSurgery": "it needs steps of several tasks, and this is one",
         "MaskRateSchedule": "it changes the masks of pretraining, and texts with labels have none",

@@ -16,7 +16,15 @@ from lightning.pytorch import Callback
 
 from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
-from tests.callbacks.contract.combinations import Part, clashes, class_of, combinations, made, table
+from tests.callbacks.contract.combinations import (
+    Part,
+    clashes,
+    class_of,
+    combinations,
+    made,
+    table,
+    without_dropout,
+)
 from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED, SaveAfter
 from tests.callbacks.contract.grounds import Ground, Texts, Vectors
 from tests.callbacks.contract.guarantees import Guarantees
@@ -142,7 +150,7 @@ def test_any_combination(parts: list[Part], like_a_user: bool, accumulate: int, 
     hold(VECTORS, parts, like_a_user, accumulate, killed_at)
 
 
-@settings(BRIEF, max_examples=8)
+@settings(BRIEF, max_examples=6)
 @on_texts
 def test_any_combination_on_a_bert(
     texts: Texts, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int
@@ -193,7 +201,7 @@ def test_two_ranks(tmp_path: Path) -> None:
     @given(parts=combinations(Vectors), like_a_user=st.booleans())
     def choose(parts: list[Part], like_a_user: bool) -> None:
         if not clashes(parts):
-            chosen.append((parts, like_a_user))
+            chosen.append(([without_dropout(part) for part in parts], like_a_user))
 
     choose()
     chosen = chosen[-5:]
