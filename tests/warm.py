@@ -133,6 +133,8 @@ class Command:
 
 def _run(folder: Path, environment: dict[str, str], args: list[str], files: list[Path]) -> None:
     take_environment(environment)
+    # Workers of a DataLoader are started as in a command of its own: forked by it, so they end when it is killed.
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(folder)
     for descriptor, file in enumerate(files, start=1):
         opened = os.open(file, os.O_WRONLY | os.O_APPEND)
