@@ -150,7 +150,7 @@ def test_any_combination(parts: list[Part], like_a_user: bool, accumulate: int, 
     hold(VECTORS, parts, like_a_user, accumulate, killed_at)
 
 
-@settings(BRIEF, max_examples=6)
+@settings(BRIEF, max_examples=3)
 @on_texts
 def test_any_combination_on_a_bert(
     texts: Texts, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int
