@@ -89,7 +89,7 @@ class Bench:
             return Losses(found["train_losses"], found["validation_loss"])
         with (folder / "fit" / "0" / "metrics.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        training = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+        training = [float(row["train/loss"]) for row in rows if row.get("train/loss")]  # few steps: none
         return Losses(training, [float(row["val/loss"]) for row in rows if row["val/loss"]][-1])
 
     @property
