@@ -42,8 +42,12 @@ class Pass:
 
     def has(self, number: int) -> bool:
         """Whether the pass has an example of this number; counts no further than to it."""
-        while self._counts[-1] <= number and not self._complete:
+        while not self.counted(number) and not self._complete:
             self._count_block()
+        return self.counted(number)
+
+    def counted(self, number: int) -> bool:
+        """Whether an example of this number was counted already."""
         return number < self._counts[-1]
 
     def examples(self, first: int, stop: int) -> Examples:
@@ -165,6 +169,9 @@ class ExampleStream:
 
     def _has(self, epoch: int, number: int) -> bool:
         """Whether an epoch has an example of this number; counts no further than to it, and nothing that is known."""
+        taken = self._passes.get(epoch)
+        if taken is not None and taken.counted(number):  # as nearly always: no file is read for it
+            return True
         known = self._lengths.get(epoch)
         return self._take(epoch).has(number) if known is None else number < known
 
