@@ -37,7 +37,6 @@ class Ground(ABC):
     epochs: ClassVar[int]
     left_out: ClassVar[Mapping[str, str]] = {}
 
-    @abstractmethod
     def train(
         self,
         strategies: Sequence[Strategy],
@@ -60,6 +59,24 @@ class Ground(ABC):
             behind: callbacks that see what the strategies leave.
             trainer_args: of the trainer; `ckpt_path` of the fit.
         """
+        made = self.make(strategies, dropout)
+        if like_a_user:
+            self.edit(made)
+        return self.fit(made, [*strategies, *behind], root, before, **trainer_args)
+
+    @abstractmethod
+    def make(self, strategies: Sequence[Strategy], dropout: float) -> Any:
+        """A new task."""
+
+    @abstractmethod
+    def edit(self, made: Any) -> None:
+        """Tie two weights of a task where that can be done, and freeze a parameter."""
+
+    @abstractmethod
+    def fit(
+        self, made: Any, inside: Any, root: Path, before: tuple[Callback, ...], **trainer_args: Any
+    ) -> tuple[LightningModule, Trainer]:
+        """Train a task with strategies and what stands behind them."""
 
 
 class Vectors(Ground):
@@ -67,34 +84,20 @@ class Vectors(Ground):
 
     layers, classes, batch, steps, epochs = 6, CLASSES, G, 4, 4
 
-    def train(
-        self,
-        strategies: Sequence[Strategy],
-        root: Path,
-        *,
-        like_a_user: bool,
-        dropout: float,
-        before: tuple[Callback, ...],
-        behind: tuple[Callback, ...],
-        **trainer_args: Any,
+    def make(self, strategies: Sequence[Strategy], dropout: float) -> Any:
+        return task(strategies, dropout)
+
+    def edit(self, made: Any) -> None:
+        low: Any = made.layers
+        assert made.pooler is not None
+        made.pooler.weight = low[0][0].weight
+        low[1][1].weight.requires_grad_(False)
+
+    def fit(
+        self, made: Any, inside: Any, root: Path, before: tuple[Callback, ...], **trainer_args: Any
     ) -> tuple[LightningModule, Trainer]:
-        made = task(strategies, dropout)
-        if like_a_user:
-            low: Any = made.layers
-            assert made.pooler is not None
-            made.pooler.weight = low[0][0].weight
-            low[1][1].weight.requires_grad_(False)
-        micro_batches = trainer_args.get("accumulate_grad_batches", 1)
-        inside: Any = [*strategies, *behind]
-        return fit(
-            inside,
-            root,
-            task=made,
-            data=TinyData(self.steps * micro_batches),
-            epochs=self.epochs,
-            callbacks=before,
-            **trainer_args,
-        )
+        data = TinyData(self.steps * trainer_args.get("accumulate_grad_batches", 1))
+        return fit(inside, root, task=made, data=data, epochs=self.epochs, callbacks=before, **trainer_args)
 
 
 class Texts(Ground):
@@ -113,25 +116,20 @@ class Texts(Ground):
     def __init__(self, project: Path) -> None:
         self.project = project
 
-    def train(
-        self,
-        strategies: Sequence[Strategy],
-        root: Path,
-        *,
-        like_a_user: bool,
-        dropout: float,
-        before: tuple[Callback, ...],
-        behind: tuple[Callback, ...],
-        **trainer_args: Any,
+    def make(self, strategies: Sequence[Strategy], dropout: float) -> Any:
+        def optimizer(parameters: Any) -> RowAdamW:
+            return RowAdamW(parameters, lr=1e-2, table_rows=TABLE_ROWS)
+
+        return bert_task(self.project, optimizer=optimizer, dropout=dropout)
+
+    def edit(self, made: Any) -> None:
+        norm: Any = made.encoder.model.embeddings.LayerNorm
+        assert isinstance(norm, nn.LayerNorm)
+        norm.weight.requires_grad_(False)
+
+    def fit(
+        self, made: Any, inside: Any, root: Path, before: tuple[Callback, ...], **trainer_args: Any
     ) -> tuple[LightningModule, Trainer]:
-        made = bert_task(
-            self.project, optimizer=lambda p: RowAdamW(p, lr=1e-2, table_rows=TABLE_ROWS), dropout=dropout
-        )
-        if like_a_user:
-            norm: Any = made.encoder.model.embeddings.LayerNorm
-            assert isinstance(norm, nn.LayerNorm)
-            norm.weight.requires_grad_(False)
-        inside: Any = [*strategies, *behind]
         fit_bert(
             inside,
             root,
