@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -45,10 +44,11 @@ def in_turn(folder: Path, runs: Mapping[str, Callable[[Place], Result]]) -> dict
     _make_ring(folder, len(runs))
     first = os.open(folder / "0", os.O_RDWR)  # open until the process has opened it too
     os.write(first, b"x")
+    places = [Place(folder, number, len(runs)) for number in range(len(runs))]
     with ThreadPoolExecutor(len(runs)) as pool:
         begun = {
-            name: pool.submit(run, Place(folder, number, len(runs)))
-            for number, (name, run) in enumerate(runs.items())
+            name: pool.submit(_run_and_pass_on, run, place)
+            for (name, run), place in zip(runs.items(), places, strict=True)
         }
         for done in as_completed(begun.values()):
             if done.exception() is not None:
@@ -59,25 +59,30 @@ def in_turn(folder: Path, runs: Mapping[str, Callable[[Place], Result]]) -> dict
     return {name: done.result() for name, done in begun.items()}
 
 
+def _run_and_pass_on(run: Callable[[Place], Result], place: Place) -> Result:
+    """The last turn of a process ends with the process: giving back its memory takes a second of the machine."""
+    following = _pipe_after(place)  # open before anything is written to it
+    result = run(place)
+    _pass_on(following)
+    os.close(following)
+    return result
+
+
 class Turns:
     """The place of this process in a ring; only one of them computes at a time.
 
     A named pipe leads to each place. Who has the turn has read a byte from its own, and passes it on by writing one to
     the next. So what a process does between two of its steps (validation, a checkpoint) is done in its turn too, and
-    what it does after the last of them: its last turn ends with the process.
+    what it does after the last of them: its last turn ends with the process, after which `in_turn` passes it on.
 
     Args:
         place: of this process.
     """
 
     def __init__(self, place: Place) -> None:
-        # Open for both, so that neither side waits for the other to be there.
-        self._own, self._next = (
-            os.open(place.ring / str(number), os.O_RDWR)
-            for number in (place.place, (place.place + 1) % place.places)
-        )
+        self._own = _open_pipe(place.ring, place.place)
+        self._next = _pipe_after(place)
         self._has_turn = False
-        atexit.register(self.pass_on)
 
     def begin_step(self, step: int) -> None:
         """Before a step: at the beginning of a turn, pass on the last one and wait for this one.
@@ -86,15 +91,28 @@ class Turns:
             step: of the epoch.
         """
         if step % STEPS == 0:
-            self.pass_on()
+            if self._has_turn:
+                _pass_on(self._next)
             os.read(self._own, 1)
             self._has_turn = True
 
-    def pass_on(self) -> None:
-        """The next process may go on."""
-        if self._has_turn:
-            os.write(self._next, b"x")
-            self._has_turn = False
+
+def _open_pipe(ring: Path, place: int) -> int:
+    """Open for both, so that neither side waits for the other to be there."""
+    return os.open(ring / str(place), os.O_RDWR)
+
+
+def _pipe_after(place: Place) -> int:
+    return _open_pipe(place.ring, (place.place + 1) % place.places)
+
+
+def _pass_on(following: int) -> None:
+    """The next process may go on, once what this one has written (a checkpoint) is on the disk.
+
+    Otherwise it would be written while the next one computes, and cost that one the time.
+    """
+    os.sync()
+    os.write(following, b"x")
 
 
 def _make_ring(folder: Path, places: int) -> None:
@@ -106,7 +124,7 @@ def _make_ring(folder: Path, places: int) -> None:
 def _free_ring(folder: Path, places: int) -> None:
     """After a process has failed: the others go on to their end without waiting for it."""
     for place in range(places):
-        pipe = os.open(folder / str(place), os.O_RDWR)
+        pipe = _open_pipe(folder, place)
         os.write(pipe, b"x" * 4096)  # more than there are turns
         os.close(pipe)
 
