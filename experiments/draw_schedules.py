@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from jsonargparse import ArgumentParser
 
 from bertlab.schedules.schedule import Schedule
-from experiments.measure import ROOT
+from experiments.commands import ROOT
 
 POINTS = 1000
 

@@ -28,12 +28,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from bertlab.data.pretraining import PretrainingData
 from bertlab.interfaces import PretrainingBatch
-from bertlab.samplers.phases import Phase, StepSchedule
+from bertlab.samplers.phases import StepSchedule
 from bertlab.samplers.step_parts import StepPartSampler
 from experiments.clocks import HuggingFaceClock
-from experiments.measure import load_config
+from experiments.configurations import load_config
+from experiments.pretraining_data import pretraining_data
 from experiments.turns import add_place_options, place_of
 
 IGNORED = -100  # the label of what is not masked, in transformers
@@ -66,12 +66,10 @@ def draw(config: dict[str, Any], folder: Path) -> list[int]:
     Returns:
         The tokens of each optimizer step.
     """
-    options, steps = dict(config["data"]["init_args"]), config["trainer"]["max_steps"]
-    phases = [Phase(**phase) for phase in options.pop("phases")]
-    data = PretrainingData(**options, phases=phases, seed=config["seed_everything"])
-    loader, size = data.train_dataloader(), options["batch_size"]
+    data, steps = pretraining_data(config), config["trainer"]["max_steps"]
+    loader = data.train_dataloader()
     assert isinstance(loader.sampler, StepPartSampler)
-    loader.sampler.resume(StepSchedule(phases, [size], steps, 0, size), 0, steps)
+    loader.sampler.resume(StepSchedule(data.phases, [data.full_batch], steps), 0, steps)
     batches = list(loader)
     rows_of(batches).save_to_disk(folder / "train")
     rows_of(data.val_dataloader()).save_to_disk(folder / "validation")

@@ -35,7 +35,7 @@ from bertlab.data.rows import TextRows
 from bertlab.data.text_classification import TextClassificationData
 from bertlab.sources.models import model_folder
 from experiments.clocks import HuggingFaceClock
-from experiments.measure import load_config
+from experiments.configurations import load_config
 from experiments.turns import add_place_options, place_of
 
 

@@ -13,10 +13,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from bertlab.data.pretraining import PretrainingData
-from bertlab.samplers.phases import Phase, StepSchedule
-from bertlab.samplers.step_parts import StepPartSampler
-from experiments.measure import load_config
+from experiments.configurations import load_config
+from experiments.pretraining_data import pretraining_data
 
 WARM_UP = 3  # batches
 
@@ -37,21 +35,17 @@ def make(config: dict[str, Any], stop: int | None = None) -> dict[str, Any]:
     """Make batches as `bertlab fit` does, without a thread or worker.
 
     Args:
-        config: of `bertlab fit`, with data.init_args.phases of one phase and seed_everything.
+        config: of `bertlab fit`, with data.init_args.phases and seed_everything.
         stop: after so many batches; None: after a pass over the corpus.
 
     Returns:
         `batches`; `cpu_seconds` and `wall_seconds` of all of them with the plan of the pass, in which examples are
         counted and shuffled; and `median_seconds` of CPU time of a batch, which knows no plan.
     """
-    options = dict(config["data"]["init_args"])
-    phases = [Phase(**phase) for phase in options.pop("phases")]
-    data = PretrainingData(**options, phases=phases, seed=config["seed_everything"])
-    examples, size = data.examples.training, options["batch_size"]
+    data = pretraining_data(config)
+    examples = data.examples.training
     wall, cpu = time.perf_counter(), time.process_time()
-    steps = data.steps_per_epoch
-    sampler = StepPartSampler(steps)
-    sampler.resume(StepSchedule(phases, [size], steps, 0, size), 0, steps)
+    sampler = data.train_dataloader().sampler  # without a trainer it is set for a pass over the corpus
     ends = [time.process_time()]
     for part in islice(sampler, stop):
         _ = examples[part]

@@ -11,38 +11,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from experiments.measure import (
-    BERTLAB,
-    PYTHON,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    median_of,
-    read_clock,
-    read_rows,
-    run_command,
-    run_study,
-    step_times,
-    study_options,
-    write_results,
-)
+from experiments.commands import BERTLAB, PYTHON, run_command
+from experiments.fits import clock_flags, run_flags
+from experiments.rates import read_clock, step_times
+from experiments.results import measured_on, read_rows, write_results
 from experiments.speed_pretraining.run import token_store
 from experiments.speed_pretraining.systems import Bench
+from experiments.study import Run, carry_out, study_options, work_folder
+from experiments.tables import markdown_table, median_of
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
 VALIDATION_EXAMPLES = 16  # a fit validates at its end, which is not measured
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        run_study(study, runs(study), output, options.fresh or options.quick)
-    report(output)
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
@@ -51,7 +34,7 @@ def runs(study: dict[str, Any]) -> Iterator[Run]:
     for seed in study["seeds"]:
         for name, case in study["cases"].items():
             size = study["sizes"][case["size"]]
-            bench = Bench(name, size, case, VALIDATION_EXAMPLES, seed, store, WORK)
+            bench = Bench(name, size, case, VALIDATION_EXAMPLES, seed, store, work_folder(FOLDER))
             yield {"case": name, "seed": seed}, partial(measure, bench, study["overlay"])
 
 
@@ -68,9 +51,8 @@ def measure(bench: Bench, overlay: str) -> dict[str, Any]:
     }
     fit = [
         *(BERTLAB, "fit", "--config", config, "--config", overlay),
-        *("--run.root", str(folder), "--run.name", "fit", "--run.version", "0"),
-        *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
-        *("--trainer.callbacks.init_args.path", str(clock)),
+        *run_flags(folder),
+        *clock_flags(clock),
         *("--trainer.profiler", json.dumps(profiler)),
     ]
     run_command(fit, folder / "fit.log.txt")

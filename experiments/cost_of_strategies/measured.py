@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,9 +21,8 @@ from bertlab.callbacks.strategy import Strategy
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.interfaces import TextBatch
 from bertlab.tasks.sequence_classification import SequenceClassification
-from experiments.measure import load_config
-
-MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
+from experiments.commands import MIB
+from experiments.configurations import load_config
 
 
 class Texts(LightningDataModule):

@@ -9,20 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.commands import ROOT
 from experiments.cost_of_strategies.measured import training
-from experiments.measure import (
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    median_of,
-    median_ratio,
-    read_rows,
-    run_study,
-    study_options,
-    write_results,
-)
+from experiments.results import measured_on, read_rows, write_results
+from experiments.study import Run, carry_out, study_options
+from experiments.tables import markdown_table, median_of, median_ratio
 
 FOLDER = Path(__file__).parent
 FRAGMENTS = sorted((ROOT / "configs" / "callbacks").glob("*.yaml"))
@@ -30,12 +21,7 @@ NONE = "none"
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = ROOT / "runs" / "experiments" / FOLDER.name / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        run_study(study, runs(study), output, options.fresh or options.quick)
-    report(output)
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:

@@ -20,7 +20,8 @@ from torch import Tensor
 from bertlab.encoders.from_config import EncoderFromConfig
 from bertlab.interfaces import TextBatch
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
-from experiments.measure import ROOT, machine, read_rows, write_results, write_rows
+from experiments.commands import ROOT
+from experiments.results import machine, read_rows, write_results, write_rows
 
 HERE = Path(__file__).parent
 FRAGMENTS = sorted((ROOT / "configs" / "optimizers").glob("*.yaml"))
@@ -134,6 +135,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def report(output: Path) -> None:
+    """The table of results.csv, into the README."""
+    found = table(read_rows(output / "results.csv"))
+    write_results(output, found)
+    print(found)
+
+
 def main() -> None:
     """Measure, and write results.csv and the table of README.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -149,9 +157,7 @@ def main() -> None:
             print(rows[-1], flush=True)
         write_rows(HERE / "results.csv", rows)
         (HERE / "machine.txt").write_text(f"{machine()}\n", encoding="utf-8")
-    found = table(read_rows(HERE / "results.csv"))
-    write_results(HERE, found)
-    print(found)
+    report(HERE)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,12 @@ from transformers import AutoConfig
 
 from bertlab.corpus.token_store import TokenStore
 from bertlab.sources.models import model_folder
-from experiments.measure import (
-    BERTLAB,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    read_rows,
-    run_command,
-    run_study,
-    study_parser,
-    write_results,
-)
+from experiments.commands import BERTLAB, ROOT, run_command
+from experiments.figures import draw_points, picture
+from experiments.fits import FIT, logged, read_scores, run_flags
+from experiments.results import measured_on, read_rows, write_results
+from experiments.study import Run, load_study, run_study, study_parser, work_folder
+from experiments.tables import markdown_table
 
 FOLDER = Path(__file__).parent
 STARTS = ("random", "pretrained")
@@ -44,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     quick = options.quick or options.check
     # Each has a folder of its own: what took an hour to train is not overwritten by a trial.
-    work = ROOT / "runs" / "experiments" / FOLDER.name / ("quick" if quick else "whole")
+    work = work_folder(FOLDER) / ("quick" if quick else "whole")
     output = work if quick else FOLDER
     if not options.report:
         study = load_study(FOLDER, quick)
@@ -75,18 +67,19 @@ def pretrain(study: dict[str, Any], name: str, work: Path) -> dict[str, Any]:
     run_command([BERTLAB, "corpus", "--config", part["corpus"]], logs / "corpus.txt")
     for folder in (work / name, exported):
         shutil.rmtree(folder, ignore_errors=True)
-    common = ["--config", part["config"], "--config", study["overlay"], *part.get("arguments", [])]
-    common += ["--run.root", str(work), "--run.name", name]
+    settings = ["--config", part["config"], "--config", study["overlay"], *part.get("arguments", [])]
+    common = [*settings, *run_flags(work, name)]
     before: float | str = ""
     if name == "continued":
-        run_command([BERTLAB, "validate", *common, "--run.version", "before"], logs / "validate.txt")
-        before = results(work / name / "before")["val"]["masked_loss"]
-    cost = run_command([BERTLAB, "fit", *common, "--run.version", "0"], logs / "fit.txt")
+        flags = [*settings, *run_flags(work, name, "before")]
+        run_command([BERTLAB, "validate", *flags], logs / "validate.txt")
+        before = read_scores(work / name / "before", "val")["masked_loss"]
+    cost = run_command([BERTLAB, "fit", *common], logs / "fit.txt")
     if name == "pretraining":  # the probes begin with it
-        best = ["--run.version", "0", "--ckpt_path", "best", "--output", str(exported)]
+        best = ["--ckpt_path", "best", "--output", str(exported)]
         run_command([BERTLAB, "export", *common, *best], logs / "export.txt")
     store = yaml.safe_load((ROOT / part["config"]).read_text(encoding="utf-8"))["data"]["init_args"]["store"]
-    losses = curve(work / name / "0", "val/masked_loss")
+    losses = logged(work / name / "0", "val/masked_loss")
     return {
         "score": losses[-1][1],
         "before": before,
@@ -108,11 +101,10 @@ def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Pa
     encoder.write_text(yaml.safe_dump(encoder_of(start, model)), encoding="utf-8")
     command = [BERTLAB, "fit", "--config", part["config"], "--config", study["overlay"]]
     command += [f"--model.encoder={encoder}", "--data.init_args.tokenizer", model]
-    command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
-    command += ["--seed_everything", str(seed), *part.get("arguments", [])]
+    command += [*run_flags(folder), "--seed_everything", str(seed), *part.get("arguments", [])]
     cost = run_command(command, folder / "log.txt")
-    score = results(folder / "fit" / "0")["test"][part["score"]]
-    shutil.rmtree(folder / "fit" / "0" / "checkpoints")
+    score = read_scores(folder / FIT)[part["score"]]
+    shutil.rmtree(folder / FIT / "checkpoints")
     return {"score": score, "before": "", "unigram": "", "seconds": cost.seconds, "curve": ""}
 
 
@@ -130,16 +122,6 @@ def encoder_of(start: str, model: str) -> dict[str, Any]:
             "config": {key: config[key] for key in sorted(own & config.keys())},
         },
     }
-
-
-def results(run: Path) -> dict[str, Any]:
-    return json.loads((run / "results.json").read_text(encoding="utf-8"))
-
-
-def curve(run: Path, key: str) -> list[tuple[int, float]]:
-    """Step and value of each validation."""
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [(int(row["step"]), float(row[key])) for row in csv.DictReader(file) if row.get(key)]
 
 
 def unigram_loss(store: Path) -> float:
@@ -199,32 +181,19 @@ def scores_of(rows: list[dict[str, Any]], probe: Any, start: str) -> list[float]
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """The curve of the pretraining beside the guess without context, and the probes' scores."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     probes = probes_of(rows)
     pretrained = [row for row in rows if row["part"] == "pretraining"]
     panels = len(pretrained) + len(probes)
-    figure, axes = pyplot.subplots(1, panels, figsize=(1.4 + 2.6 * panels, 3.4), squeeze=False)
-    for panel, row in zip(axes[0], pretrained, strict=False):
-        points = [tuple(map(float, point.split(":"))) for point in row["curve"].split()]
-        panel.plot(*zip(*points, strict=True), "o-", label="4 × 256 from scratch")
-        panel.axhline(row["unigram"], color="black", linestyle="--", label="best guess without context")
-        panel.set(title="masked news, validation", xlabel="optimizer steps", ylabel="nats a token")
-        panel.legend(frameon=False, fontsize=8)
-    for panel, probe in zip(axes[0, len(pretrained) :], probes, strict=True):
-        for place, start in enumerate(STARTS):
-            scores = scores_of(rows, probe, start)
-            panel.plot([place] * len(scores), scores, "o", alpha=0.5)
-            panel.hlines(np.mean(scores), place - 0.25, place + 0.25, color="black")
-        panel.set_xticks(range(len(STARTS)), STARTS)
-        panel.set_xlim(-0.5, len(STARTS) - 0.5)
-        panel.set_title(f"{probe}, test")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with picture(path, 1, panels, size=(1.4 + 2.6 * panels, 3.4), dpi=120) as axes:
+        for panel, row in zip(axes[0], pretrained, strict=False):
+            points = [tuple(map(float, point.split(":"))) for point in row["curve"].split()]
+            panel.plot(*zip(*points, strict=True), "o-", label="4 × 256 from scratch")
+            panel.axhline(row["unigram"], color="black", linestyle="--", label="best guess without context")
+            panel.set(title="masked news, validation", xlabel="optimizer steps", ylabel="nats a token")
+            panel.legend(frameon=False, fontsize=8)
+        for panel, probe in zip(axes[0, len(pretrained) :], probes, strict=True):
+            scores = {start: scores_of(rows, probe, start) for start in STARTS}
+            draw_points(panel, scores, mean, f"{probe}, test")
 
 
 if __name__ == "__main__":

@@ -7,48 +7,34 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sklearn.metrics import accuracy_score, f1_score
 
-from experiments.measure import (
-    BERTLAB,
-    PYTHON,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    median_of,
-    median_ratio,
-    read_rows,
-    run_command,
-    run_study,
-    study_options,
-    write_results,
-)
+from experiments.commands import BERTLAB, PYTHON, flags_of, run_command
+from experiments.figures import draw_points, picture
+from experiments.fits import FIT, read_scores, run_flags
+from experiments.results import measured_on, read_rows, write_results
+from experiments.study import Run, carry_out, study_options, work_folder
+from experiments.tables import markdown_table, median_of, median_ratio
 from experiments.texts import write_splits
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+FITS = work_folder(FOLDER) / "fits"
 NAMES = {"bertlab": "bertlab quickstart", "hf_trainer": "Hugging Face Trainer"}
 COLUMNS = ("accuracy", "macro_f1", "macro_f1_last", "seconds", "peak_mib")
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        shutil.rmtree(WORK, ignore_errors=True)
-        run_study(study, runs(study), output, options.fresh or options.quick)
-    report(output)
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Both systems for each seed, one after the other."""
+    shutil.rmtree(FITS, ignore_errors=True)  # of a study that was stopped
     # Only --quick works on a part of the data; the study itself on what the configuration says.
-    part = write_splits(WORK / "texts", *study["rows"].values()) if "rows" in study else None
+    part = write_splits(FITS / "texts", *study["rows"].values()) if "rows" in study else None
     for seed in study["seeds"]:
         for system, command in (("hf_trainer", hf_trainer), ("bertlab", bertlab)):
             yield {"seed": seed, "system": system}, partial(cleanly, command, study, part, seed, system)
@@ -58,7 +44,7 @@ def cleanly(
     command: Callable[..., dict[str, Any]], study: dict[str, Any], part: str | None, seed: int, system: str
 ) -> dict[str, Any]:
     """Run, and leave no checkpoints: they are large."""
-    folder = WORK / f"{system}_{seed}"
+    folder = FITS / f"{system}_{seed}"
     row = command(study, part, seed, folder)
     shutil.rmtree(folder)
     return row
@@ -68,12 +54,10 @@ def bertlab(study: dict[str, Any], part: str | None, seed: int, folder: Path) ->
     """The quickstart's own command. Which rows are what is no matter of the seed, so the split is the same."""
     configs = study["bertlab"]["configs"]
     command = [BERTLAB, "fit", *(word for path in configs for word in ("--config", path))]
-    command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
-    command += ["--seed_everything", str(seed)]
+    command += [*run_flags(folder), "--seed_everything", str(seed)]
     command += ["--data.init_args.source", part, "--data.init_args.deduplicate", "false"] if part else []
     cost = run_command(command, folder / "log.txt")
-    results = json.loads((folder / "fit" / "0" / "results.json").read_text(encoding="utf-8"))["test"]
-    true, predicted = expand(results["confusion_matrix"]["counts"])
+    true, predicted = expand(read_scores(folder / FIT)["confusion_matrix"]["counts"])
     return {
         "test_rows": len(true),
         "accuracy": float(accuracy_score(true, predicted)),
@@ -88,9 +72,7 @@ def hf_trainer(study: dict[str, Any], part: str | None, seed: int, folder: Path)
     """The peer, on the rows of the quickstart's configuration."""
     command = [PYTHON, "-m", "experiments.hf_trainer", "fit", "--config", study["bertlab"]["configs"][0]]
     command += ["--output", str(folder), "--seed", str(seed), "--test_last"]
-    command += ["--source", part] if part else []
-    for flag, value in study["hf_trainer"].items():
-        command += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
+    command += [*(["--source", part] if part else []), *flags_of(study["hf_trainer"])]
     cost = run_command(command, folder / "log.txt")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return {
@@ -153,30 +135,20 @@ def report(output: Path) -> None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Each run as a point, medians as lines: the score, the time, the memory."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.4))
     panels = (
         ("macro_f1", "test macro F1"),
         ("seconds", "whole command, s"),
         ("peak_mib", "peak memory, MiB"),
     )
-    for panel, (column, title) in zip(axes, panels, strict=True):
-        for place, system in enumerate(NAMES):
-            values = [row[column] for row in rows if row["system"] == system]
-            panel.plot([place] * len(values), values, "o", alpha=0.5)
-            panel.hlines(median_of(rows, column, system=system), place - 0.25, place + 0.25, color="black")
-        panel.set_xticks(range(len(NAMES)), [name.replace(" ", "\n", 1) for name in NAMES.values()])
-        panel.set_xlim(-0.5, len(NAMES) - 0.5)
-        panel.set_title(title)
-        if column != "macro_f1":
-            panel.set_ylim(bottom=0)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with picture(path, 1, 3, size=(10, 3.4), dpi=120) as axes:
+        for panel, (column, title) in zip(axes[0], panels, strict=True):
+            values = {
+                name.replace(" ", "\n", 1): [row[column] for row in rows if row["system"] == system]
+                for system, name in NAMES.items()
+            }
+            draw_points(panel, values, median, title)
+            if column != "macro_f1":
+                panel.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":

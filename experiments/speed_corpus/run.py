@@ -14,38 +14,22 @@ from typing import Any
 from bertlab.corpus.sentences import SentenceSplitter
 from bertlab.corpus.text_tokenizer import text_tokenizer
 from bertlab.corpus.token_stage import CHARACTERS_AT_ONCE
-from experiments.measure import (
-    PYTHON,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    median_of,
-    read_rows,
-    run_command,
-    run_study,
-    study_options,
-    write_results,
-)
+from experiments.commands import PYTHON, run_command
+from experiments.results import measured_on, read_rows, write_results
 from experiments.speed_corpus.texts import text_file
+from experiments.study import Run, carry_out, study_options, work_folder
+from experiments.tables import markdown_table, median_of
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+WORK = work_folder(FOLDER)
 TOKENIZER = "tokenizer alone"
 
 
 def main() -> None:
     options = study_options(__doc__, memory="of the two parts, memory alone", speed="speed alone")
-    output = WORK / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        WORK.mkdir(parents=True, exist_ok=True)
-        parts = {"memory": memory, "speed": speed}
-        chosen = [name for name in parts if getattr(options, name)] or list(parts)
-        wanted = (run for name in chosen for run in parts[name](study))
-        run_study(study, wanted, output, options.fresh or options.quick)
-    report(output)
+    parts = {"memory": memory, "speed": speed}
+    chosen = [part for name, part in parts.items() if getattr(options, name)] or list(parts.values())
+    carry_out(FOLDER, options, lambda study: (run for part in chosen for run in part(study)), report)
 
 
 def speed(study: dict[str, Any]) -> Iterator[Run]:

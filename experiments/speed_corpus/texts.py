@@ -45,6 +45,7 @@ def text_file(folder: Path, megabytes: int, left_out: float, seed: int) -> Path:
     path = folder / f"text-{megabytes}-{seed}.jsonl"
     if path.exists():
         return path
+    folder.mkdir(parents=True, exist_ok=True)
     written = 0
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:

@@ -10,13 +10,12 @@ from typing import Any
 
 import yaml
 
-from experiments.measure import PYTHON, ROOT, read_clock, run_command, step_times
+from experiments.commands import PYTHON, ROOT, run_command
+from experiments.rates import read_clock, step_times
 from experiments.speed_finetuning.systems import Bench
 from experiments.turns import Place, in_turn, options_of
 
-HEAD_ONLY = ROOT / "experiments" / "speed_finetuning" / "head_only.yaml"
-
-
+HEAD_ONLY = Path(__file__).with_name("head_only.yaml")
 #: The loop, `bertlab fit`, and `bertlab fit` with nothing trained but the head.
 SYSTEMS = ("loop", "bertlab", "bertlab_head_only")
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.bars import draw_bars, systems_of
-from experiments.measure import (
-    markdown_table,
-    measured_on,
-    median_of,
-    median_ratio,
-    read_rows,
-    write_results,
-)
+from experiments.figures import draw_bars, picture, systems_of
+from experiments.results import measured_on, read_rows, write_results
+from experiments.tables import markdown_table, median_of, median_ratio
 
 NAMES = {
     "hf_maximum": "HF Trainer, padded to 128, fp32 (default)",
@@ -130,23 +124,15 @@ def overhead_table(rows: Rows) -> str:
 
 def draw(parts: dict[str, Rows], path: Path) -> None:
     """Examples/s of training and of prediction, each run a point on the bar of the median; test loss."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     panels = (
         ("training", "examples_per_second", "training, examples/s"),
         ("prediction", "examples_per_second", "prediction, examples/s"),
         ("training", "peak_mib", "training, peak memory, MiB"),
         ("training", "test_loss", "test loss"),
     )
-    figure, axes = pyplot.subplots(2, 2, figsize=(13, 6))
-    for panel, (part, column, title) in zip(axes.flat, panels, strict=True):
-        draw_bars(panel, parts[part], column, NAMES, title, from_zero=column != "test_loss")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    with picture(path, 2, 2, size=(13, 6), dpi=110) as axes:
+        for panel, (part, column, title) in zip(axes.flat, panels, strict=True):
+            draw_bars(panel, parts[part], column, NAMES, title, from_zero=column != "test_loss")
 
 
 def _ratio_titles(rows: Rows) -> list[str]:

@@ -11,36 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from experiments.measure import ROOT, Run, load_study, run_study, study_options
+from experiments.fits import FIT
 from experiments.speed_finetuning.overhead import SYSTEMS, measure_overhead
 from experiments.speed_finetuning.report import report
 from experiments.speed_finetuning.systems import Bench
+from experiments.study import Run, carry_out, study_options, work_folder
 from experiments.texts import write_splits
 from experiments.turns import Place, in_turn
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+FITS = work_folder(FOLDER) / "fits"
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        shutil.rmtree(WORK, ignore_errors=True)
-        run_study(study, runs(study), output, options.fresh or options.quick)
-    report(output)
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Every run of the three parts, systems in turn, seed after seed: stopped after one, the study is of fewer."""
+    shutil.rmtree(FITS, ignore_errors=True)  # of a study that was stopped
     counts = (study["train_rows"], study["validation_rows"])
-    texts = write_splits(WORK / "texts", *counts, study["test_rows"])
-    many = write_splits(WORK / "many", *counts, study["prediction"]["rows"])
-    bench = Bench(study["config"], texts, WORK, study["warm_up_epochs"])
+    texts = write_splits(FITS / "texts", *counts, study["test_rows"])
+    many = write_splits(FITS / "many", *counts, study["prediction"]["rows"])
+    bench = Bench(study["config"], texts, FITS, study["warm_up_epochs"])
     parts = (
         trainings(bench, study),
-        predictions(Bench(study["config"], many, WORK, 0), bench, study),
+        predictions(Bench(study["config"], many, FITS, 0), bench, study),
         overheads(bench, study),
     )
     yield from sorted(chain.from_iterable(parts), key=lambda run: study["seeds"].index(run[0]["seed"]))
@@ -93,7 +89,7 @@ def predictions(bench: Bench, trainer: Bench, study: dict[str, Any]) -> Iterator
         seed, trained = study["seeds"][0], study["training"]["systems"]
         system = next(name for name in trained if name.startswith("bertlab"))
         trainer.fit(system, trained[system], seed, study["training"]["epochs"])
-        return trainer.folder("fit", system, seed) / "fit" / "0" / "checkpoints" / "best.ckpt"
+        return trainer.folder("fit", system, seed) / FIT / "checkpoints" / "best.ckpt"
 
     @cache
     def predict(system: str, seed: int) -> tuple[dict[str, Any], np.ndarray]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.measure import BERTLAB, PYTHON, Cost, read_clock, run_command, throughput
+from experiments.commands import BERTLAB, PYTHON, Cost, flags_of, run_command
+from experiments.fits import FIT, clock_flags, read_scores, run_flags
+from experiments.rates import read_clock, throughput
 from experiments.turns import Place, options_of
 
 BATCH_SIZE, LEARNING_RATE, WARMUP = 32, 5e-5, 0.1  # of finetune.yaml, which has bertlab's defaults
@@ -45,7 +47,7 @@ class Bench:
         folder = self.folder("fit", system, seed)
         if system.startswith("bertlab"):
             cost = self.bertlab_fit(folder, settings.get("overlay"), seed, epochs, place)
-            scores = json.loads((folder / "fit" / "0" / "results.json").read_text(encoding="utf-8"))["test"]
+            scores = read_scores(folder / FIT)
         else:
             command = [PYTHON, "-m", "experiments.hf_trainer", "fit", *self._hf_options(settings, folder)]
             command += ["--seed", str(seed), "--epochs", str(epochs), "--batch_size", str(BATCH_SIZE)]
@@ -76,7 +78,7 @@ class Bench:
         flags: Sequence[str] = (),
     ) -> Cost:
         """`bertlab fit` with everything it logs by default, and the clock."""
-        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder, place), "--run.name", "fit"]
+        command = [BERTLAB, "fit", *self._bertlab_options(overlay, folder, place), *run_flags(folder)]
         command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs), *flags]
         return run_command(command, folder / "log.txt")
 
@@ -87,7 +89,7 @@ class Bench:
         folder = self.folder("predict", system, seed)
         if system.startswith("bertlab"):
             command = [BERTLAB, "predict", *self._bertlab_options(settings.get("overlay"), folder)]
-            command += ["--run.name", "predict", "--ckpt_path", str(checkpoint)]
+            command += [*run_flags(folder, "predict"), "--ckpt_path", str(checkpoint)]
         else:
             command = [PYTHON, "-m", "experiments.hf_trainer", "predict", *self._hf_options(settings, folder)]
             command += ["--checkpoint", str(checkpoint), "--batch_size", str(BATCH_SIZE)]
@@ -106,22 +108,16 @@ class Bench:
         return self.work / f"{verb}_{system}_{seed}"
 
     def _bertlab_options(self, overlay: str | None, folder: Path, place: Place | None = None) -> list[str]:
-        turns = {} if place is None else asdict(place)
         configs = ["--config", self.config, *(["--config", overlay] if overlay else [])]
         return [
             *configs,
             *("--data.init_args.source", self.source, "--data.init_args.deduplicate", "false"),
-            *("--run.root", str(folder), "--run.version", "0"),
-            *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
-            *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
-            *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in turns.items()),
+            *clock_flags(folder / "clock.json", place),
         ]
 
     def _hf_options(self, settings: Mapping[str, Any], folder: Path) -> list[str]:
         options = ["--config", self.config, "--source", self.source, "--output", str(folder)]
-        for flag, value in settings.items():
-            options += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
-        return options
+        return options + flags_of(settings)
 
 
 def _probabilities(folder: Path) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,37 +10,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.measure import (
-    BERTLAB,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    measured_on,
-    median_of,
-    median_ratio,
-    read_clock,
-    read_rows,
-    run_command,
-    run_study,
-    study_options,
-    write_results,
-)
+from experiments.commands import BERTLAB, run_command
+from experiments.fits import FIT, clock_flags, logged, read_scores, run_flags
+from experiments.rates import read_clock
+from experiments.results import measured_on, read_rows, write_results
+from experiments.study import Run, carry_out, load_study, study_options, work_folder
+from experiments.tables import markdown_table, median_of, median_ratio
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+WORK = work_folder(FOLDER)
 #: The systems, and the overlays of this folder that each has.
 SYSTEMS = {"plain": (), "cached": ("cache.yaml",)}
 TRAINED = {"head": "the head", "top_layer": "the top layer, pooler and head"}
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
-    study = load_study(FOLDER, options.quick)
-    if not options.report:
-        run_study(study, runs(study), output, options.fresh or options.quick)
-    report(output, study["largest_difference"])
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: Mapping[str, Any]) -> Iterator[Run]:
@@ -59,17 +43,16 @@ def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[st
     shutil.rmtree(folder, ignore_errors=True)
     command = [BERTLAB, "fit", "--config", study["config"], "--config", study["overlay"]]
     # The clock stands before the strategies, so that it counts what they do in a step.
-    command += ["--trainer.callbacks+", "experiments.clocks.LightningClock"]
-    command += ["--trainer.callbacks.init_args.path", str(folder / "clock.json")]
+    command += clock_flags(folder / "clock.json")
     for name in (f"{stage}.yaml", *SYSTEMS[system]):
         command += ["--config", str(FOLDER / name)]
-    command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
+    command += run_flags(folder)
     command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(study["epochs"])]
     cost = run_command(command, folder / "log.txt")
     epochs = read_clock(folder / "clock.json")["epochs"]
     times = [epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]
-    difference = loss_difference(folder / "fit" / "0" / "metrics.csv", f"{stage}_{seed}", system)
-    scores = json.loads((folder / "fit" / "0" / "results.json").read_text(encoding="utf-8"))["test"]
+    difference = loss_difference(folder / FIT, f"{stage}_{seed}", system)
+    scores = read_scores(folder / FIT)
     shutil.rmtree(folder)
     return {
         "epoch_seconds": median(times[study["warm_up_epochs"] :]),
@@ -83,16 +66,15 @@ def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[st
     }
 
 
-def loss_difference(metrics: Path, pair: str, system: str) -> float:
+def loss_difference(run: Path, pair: str, system: str) -> float:
     """The largest difference of a logged training loss from that of the run without the cache, which came before.
 
     Args:
-        metrics: the table of a run.
+        run: its run directory.
         pair: names what both runs have in common.
         system: of SYSTEMS.
     """
-    with metrics.open(newline="", encoding="utf-8") as file:
-        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    losses = [loss for _, loss in logged(run, "train/loss")]
     kept = WORK / "losses" / f"{pair}.json"
     if system == "plain":
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -102,17 +84,17 @@ def loss_difference(metrics: Path, pair: str, system: str) -> float:
     return max(abs(one - other) for one, other in zip(plain, losses, strict=True))
 
 
-def report(output: Path, largest: float) -> None:
+def report(output: Path) -> None:
     """Write the table.
 
     Args:
         output: folder of results.csv and machine.txt; with a README, that takes the table.
-        largest: difference that a training loss may have.
 
     Raises:
         ValueError: a loss with the cache is not that without it.
     """
     rows = read_rows(output / "results.csv")
+    largest = load_study(FOLDER, quick=False)["largest_difference"]
     head = ["trained", "epoch without, s", "epoch with, s", "epochs: times faster", "first epoch, with filling, s",
             "all epochs with validation: times faster", "whole command: times faster",
             "largest difference of a logged training loss", "of the test loss",

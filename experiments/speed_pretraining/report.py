@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.bars import draw_bars, systems_of
-from experiments.measure import (
-    markdown_table,
-    measured_on,
-    median_of,
-    median_ratio,
-    read_rows,
-    write_results,
-)
+from experiments.figures import draw_bars, picture, systems_of
+from experiments.results import measured_on, read_rows, write_results
+from experiments.tables import markdown_table, median_of, median_ratio
 
 NAMES = {
     "hf_default": "HF Trainer, dynamic padding, fp32 (default)",
@@ -114,16 +108,8 @@ def fastest(rows: Rows, systems: tuple[str, ...]) -> str | None:
 
 def draw(cases: dict[str, Rows], path: Path) -> None:
     """Real tokens/s and peak memory of each case, each run a point on the bar of the median."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     columns = {RATE: "real tokens/s", "peak_mib": "peak memory, MiB"}
-    figure, axes = pyplot.subplots(len(cases), 2, figsize=(13, 2.2 * len(cases)), squeeze=False)
-    for panels, (name, rows) in zip(axes, cases.items(), strict=True):
-        for panel, (column, label) in zip(panels, columns.items(), strict=True):
-            draw_bars(panel, rows, column, NAMES, f"{name}, {label}")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    with picture(path, len(cases), 2, size=(13, 2.2 * len(cases)), dpi=110) as axes:
+        for panels, (name, rows) in zip(axes, cases.items(), strict=True):
+            for panel, (column, label) in zip(panels, columns.items(), strict=True):
+                draw_bars(panel, rows, column, NAMES, f"{name}, {label}")

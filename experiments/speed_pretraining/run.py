@@ -8,37 +8,28 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from experiments.measure import (
-    BERTLAB,
-    ROOT,
-    Run,
-    load_study,
-    markdown_table,
-    run_command,
-    run_study,
-    study_options,
-)
+from experiments.commands import BERTLAB, run_command
 from experiments.speed_pretraining.report import report
 from experiments.speed_pretraining.systems import Bench
+from experiments.study import Run, carry_out, load_study, study_options, work_folder
+from experiments.tables import markdown_table
 from experiments.turns import in_turn
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+WORK = work_folder(FOLDER)
+FITS = WORK / "fits"
 
 
 def main() -> None:
     options = study_options(
         __doc__, check="train both without dropout, and fail if the losses of their first steps differ"
     )
-    output = WORK / "quick" if options.quick else FOLDER
     if options.check:
         check(load_study(FOLDER, options.quick))
         return
+    carry_out(FOLDER, options, runs, report)
     if not options.report:
-        study = load_study(FOLDER, options.quick)
-        run_study(study, runs(study), output, options.fresh or options.quick)
-        shutil.rmtree(WORK / "fits")
-    report(output)
+        shutil.rmtree(FITS, ignore_errors=True)  # none, if all runs were there already
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
@@ -48,7 +39,7 @@ def runs(study: dict[str, Any]) -> Iterator[Run]:
         systems = {system: study["systems"][system] for system in case.get("systems", study["systems"])}
         for seed in study["seeds"]:
             size, examples = study["sizes"][case["size"]], case["validation_examples"]
-            bench = Bench(name, size, case, examples, seed, store, WORK / "fits")
+            bench = Bench(name, size, case, examples, seed, store, FITS)
             alone = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
             found = cache(partial(trained_in_turn, bench, systems))
             for system in systems:
@@ -82,7 +73,7 @@ def check(study: dict[str, Any]) -> None:
     size = study["sizes"][case["size"]] | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     bench = Bench(
         *("check", size, case, case["validation_examples"], 0, token_store(study["corpus"])),
-        WORK / "fits",
+        FITS,
         log_every=1,
     )
     theirs, ours = (bench.train(system, systems[system]) for system in ("hf_default", "bertlab_fp32"))

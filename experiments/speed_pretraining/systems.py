@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,11 @@ from typing import Any, NamedTuple
 import yaml
 from transformers import BertConfig, BertForPreTraining, set_seed
 
+from experiments.commands import BERTLAB, PYTHON, flags_of, run_command
+from experiments.configurations import load_config
+from experiments.fits import FIT, clock_flags, logged, run_flags
 from experiments.hf_pretraining import draw
-from experiments.measure import BERTLAB, PYTHON, load_config, read_clock, run_command, training_seconds
+from experiments.rates import read_clock, training_seconds
 from experiments.turns import Place, options_of
 
 FOLDER = Path(__file__).parent
@@ -87,10 +89,8 @@ class Bench:
         if not system.startswith("bertlab"):
             found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             return Losses(found["train_losses"], found["validation_loss"])
-        with (folder / "fit" / "0" / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        training = [float(row["train/loss"]) for row in rows if row.get("train/loss")]  # few steps: none
-        return Losses(training, [float(row["val/loss"]) for row in rows if row["val/loss"]][-1])
+        training = [loss for _, loss in logged(folder / FIT, "train/loss")]  # few steps: none
+        return Losses(training, logged(folder / FIT, "val/loss")[-1][1])
 
     @property
     def folder(self) -> Path:
@@ -139,19 +139,11 @@ class Bench:
     ) -> list[str]:
         self.prepare()
         if system.startswith("bertlab"):
-            turns = {} if place is None else asdict(place)
-            return [
-                *(BERTLAB, "fit", "--config", str(self.config), "--config", settings["overlay"]),
-                *("--run.root", str(folder), "--run.name", "fit", "--run.version", "0"),
-                *("--trainer.callbacks+", "experiments.clocks.LightningClock"),
-                *("--trainer.callbacks.init_args.path", str(folder / "clock.json")),
-                *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in turns.items()),
-            ]
+            command = [BERTLAB, "fit", "--config", str(self.config), "--config", settings["overlay"]]
+            return [*command, *run_flags(folder), *clock_flags(folder / "clock.json", place)]
         command = [PYTHON, "-m", "experiments.hf_pretraining", "--config", str(self.config)]
         command += ["--examples", str(self.folder / "examples"), "--output", str(folder)]
-        for flag, value in settings.items():
-            command += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
-        return command + ([] if place is None else options_of(place))
+        return [*command, *flags_of(settings), *([] if place is None else options_of(place))]
 
     def _speed(self, clock: Mapping[str, Any]) -> dict[str, Any]:
         """Rates of the steps after the warm-up, from the start of the first to the end of the last, of each turn.

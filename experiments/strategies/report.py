@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.measure import markdown_table, measured_on, read_rows, write_results
+from experiments.figures import picture
+from experiments.results import measured_on, read_rows, write_results
+from experiments.tables import markdown_table
 
 NONE = "none"
 Rows = Sequence[dict[str, Any]]
@@ -89,34 +91,23 @@ def scores_of(rows: Rows) -> dict[str, list[float]]:
 
 def draw(rows: Rows, path: Path) -> None:
     """A panel for each data set: differences from none with the interval that holds the mean with 95 %."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     names = list(dict.fromkeys(row["data"] for row in rows))
     systems = sorted({row["system"] for row in rows} - {NONE}, reverse=True)
-    figure, axes = pyplot.subplots(
-        1, len(names), figsize=(2.6 + 3.6 * len(names), 1 + 0.25 * len(systems)), sharey=True, squeeze=False
-    )
-    for panel, name in zip(axes[0], names, strict=True):
-        scores = scores_of([row for row in rows if row["data"] == name])
-        for place, system in enumerate(systems):
-            if system not in scores:
-                continue
-            differences = np.subtract(scores[system], scores[NONE])
-            half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-            panel.plot(
-                differences, [place] * len(differences), "o", color="tab:blue", alpha=0.35, markersize=4
-            )
-            panel.errorbar(differences.mean(), place, xerr=half, fmt="|", color="black", capsize=2)
-        panel.axvline(0, color="grey", linewidth=0.8)
-        panel.set(title=name, xlabel="macro F1 less that of plain fine-tuning")
-    axes[0, 0].set_yticks(range(len(systems)), systems)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    size = (2.6 + 3.6 * len(names), 1 + 0.25 * len(systems))
+    with picture(path, 1, len(names), size, dpi=120, sharey=True) as axes:
+        for panel, name in zip(axes[0], names, strict=True):
+            draw_differences(panel, scores_of([row for row in rows if row["data"] == name]), systems)
+            panel.set(title=name, xlabel="macro F1 less that of plain fine-tuning")
+        axes[0, 0].set_yticks(range(len(systems)), systems)
 
 
-if __name__ == "__main__":
-    report(Path(__file__).parent)
+def draw_differences(panel: Any, scores: dict[str, list[float]], systems: Sequence[str]) -> None:
+    """A row for each system that has scores."""
+    for place, system in enumerate(systems):
+        if system not in scores:
+            continue
+        differences = np.subtract(scores[system], scores[NONE])
+        half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+        panel.plot(differences, [place] * len(differences), "o", color="tab:blue", alpha=0.35, markersize=4)
+        panel.errorbar(differences.mean(), place, xerr=half, fmt="|", color="black", capsize=2)
+    panel.axvline(0, color="grey", linewidth=0.8)

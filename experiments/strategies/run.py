@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -13,32 +12,21 @@ import numpy as np
 
 from bertlab.corpus.executors import cores
 from bertlab.data.text_classification import TextClassificationData
-from experiments.measure import (
-    BERTLAB,
-    ROOT,
-    Run,
-    load_config,
-    load_study,
-    read_clock,
-    run_command,
-    run_study,
-    study_options,
-)
+from experiments.commands import BERTLAB, ROOT, run_command
+from experiments.configurations import load_config
+from experiments.fits import FIT, clock_flags, read_scores, run_flags
+from experiments.rates import read_clock
 from experiments.strategies.report import NONE, report
+from experiments.study import Run, carry_out, study_options, work_folder
 from experiments.texts import write_splits
 
 FOLDER = Path(__file__).parent
-WORK = ROOT / "runs" / "experiments" / FOLDER.name
+WORK = work_folder(FOLDER)
 FRAGMENTS = sorted((ROOT / "configs" / "callbacks").glob("*.yaml"))
 
 
 def main() -> None:
-    options = study_options(__doc__)
-    output = WORK / "quick" if options.quick else FOLDER
-    if not options.report:
-        study = load_study(FOLDER, options.quick)
-        run_study(study, runs(study), output, options.fresh or options.quick, study["side_by_side"])
-    report(output)
+    carry_out(FOLDER, study_options(__doc__), runs, report)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
@@ -68,16 +56,13 @@ def fine_tune(
     shutil.rmtree(folder, ignore_errors=True)
     command = [BERTLAB, "fit", "--config", study["data_sets"][name], *study["arguments"]]
     command += ["--data.init_args.source", source, "--data.init_args.deduplicate", "false"]
-    command += ["--run.root", str(folder), "--run.name", "fit", "--run.version", "0"]
-    command += ["--seed_everything", str(seed)]
-    command += ["--trainer.callbacks+=experiments.clocks.LightningClock"]
-    command += [f"--trainer.callbacks.init_args.path={folder / 'clock.json'}"]
+    command += [*run_flags(folder), "--seed_everything", str(seed), *clock_flags(folder / "clock.json")]
     if fragment is not None:
         command += [f"--trainer.callbacks+={fragment.relative_to(ROOT)}", *study["with"].get(system, [])]
     run_command(command, folder / "log.txt", threads=max(1, cores() // study["side_by_side"]))
-    scores = json.loads((folder / "fit" / "0" / "results.json").read_text(encoding="utf-8"))["test"]
+    scores = read_scores(folder / FIT)
     epochs = read_clock(folder / "clock.json")["epochs"]
-    shutil.rmtree(folder / "fit" / "0" / "checkpoints")
+    shutil.rmtree(folder / FIT / "checkpoints")
     seconds = float(np.mean([epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]))
     return {"score": scores[study["score"]], "accuracy": scores["accuracy"], "epoch_seconds": seconds}
 

@@ -1,0 +1,120 @@
+"""A study goes on where it was stopped, and only with the settings that its results are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from experiments import study as studies
+from experiments.results import machine
+from experiments.study import Run, carry_out, study_parser
+
+SETTINGS = "seeds: [0, 1, 2]\nquick: {seeds: [0, 1], few: true}\n"
+
+
+class Calls:
+    """Runs of a study that write down what they are asked for, and fail where they are told to."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self.failing: int | None = None
+        self.reported: list[Path] = []
+
+    def runs(self, study: dict[str, Any]) -> Iterator[Run]:
+        for seed in study["seeds"]:
+            yield {"seed": seed}, partial(self.run, seed)
+
+    def run(self, seed: int) -> dict[str, Any]:
+        if seed == self.failing:
+            raise RuntimeError("stopped")
+        self.done.append(seed)
+        return {"score": seed / 3}
+
+    def carry_out(self, folder: Path, *words: str) -> None:
+        carry_out(folder, study_parser(None).parse_args(list(words)), self.runs, self.reported.append)
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "question"
+    made.mkdir()
+    (made / "study.yaml").write_text(SETTINGS, encoding="utf-8")
+    return made
+
+
+def table(folder: Path) -> str:
+    return (folder / "results.csv").read_text(encoding="utf-8")
+
+
+def test_goes_on_where_it_was_stopped(calls: Calls, folder: Path) -> None:
+    calls.failing = 2
+    with pytest.raises(RuntimeError, match="stopped"):
+        calls.carry_out(folder)
+    assert table(folder) == "seed,score\n0,0\n1,0.33333\n"
+    assert calls.reported == []
+    calls.failing = None
+    calls.carry_out(folder)
+    assert calls.done == [0, 1, 2]
+    assert table(folder) == "seed,score\n0,0\n1,0.33333\n2,0.66667\n"
+    assert calls.reported == [folder]
+    # The hash is that of the settings as JSON: printf '{"seeds": [0, 1, 2]}' | sha256sum
+    written = (folder / "machine.txt").read_text(encoding="utf-8")
+    assert written == f"{machine()}\nsettings 3dc3171d953165c4\n"
+
+
+def test_refuses_results_of_other_settings(calls: Calls, folder: Path) -> None:
+    calls.carry_out(folder)
+    before = table(folder)
+    (folder / "study.yaml").write_text("seeds: [0, 5]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="--fresh"):
+        calls.carry_out(folder)
+    assert table(folder) == before
+    calls.carry_out(folder, "--fresh")
+    assert calls.done == [0, 1, 2, 0, 5]
+    assert table(folder) == "seed,score\n0,0\n5,1.6667\n"
+
+
+def test_report_runs_nothing(calls: Calls, folder: Path) -> None:
+    calls.carry_out(folder, "--report")
+    assert (calls.done, calls.reported) == ([], [folder])
+    assert not (folder / "results.csv").exists()
+
+
+def test_quick_leaves_the_results_alone(
+    calls: Calls, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
+    for _ in range(2):  # always anew
+        calls.carry_out(folder, "--quick")
+    quick = tmp_path / "runs" / "experiments" / "question" / "quick"
+    assert calls.done == [0, 1, 0, 1]
+    assert calls.reported == [quick, quick]
+    assert table(quick) == "seed,score\n0,0\n1,0.33333\n"
+    assert not (folder / "results.csv").exists()
+
+
+def test_side_by_side(folder: Path) -> None:
+    (folder / "study.yaml").write_text("side_by_side: 2\n", encoding="utf-8")
+    both = Barrier(2, timeout=60)  # broken if one waits for the other to end
+    runs: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = [
+        ({"seed": seed}, lambda: {"arrived": both.wait() >= 0}) for seed in range(2)
+    ]
+    carry_out(folder, study_parser(None).parse_args([]), lambda _: runs, lambda _: None)
+    assert sorted(table(folder).splitlines()) == ["0,True", "1,True", "seed,arrived"]
+
+
+def test_an_overlay_takes_out_what_it_sets_to_null() -> None:
+    study = {"cases": {"small": {"steps": 24, "length": 128}, "base": {"steps": 6}}, "seeds": [0, 1]}
+    overlay = {"cases": {"small": {"steps": 2}, "base": None}, "seeds": [0]}
+    assert studies.merged(study, overlay) == {"cases": {"small": {"steps": 2, "length": 128}}, "seeds": [0]}
+    assert study["cases"]["small"]["steps"] == 24
