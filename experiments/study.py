@@ -120,9 +120,8 @@ def run_study(study: Mapping[str, Any], runs: Iterable[Run], output: Path, fresh
     def is_known(known_by: dict[str, Any]) -> bool:
         return any(all(row.get(key) == value for key, value in known_by.items()) for row in rows)
 
-    with ThreadPoolExecutor(
-        study.get("side_by_side", 1)
-    ) as pool:  # of processes, which `run` starts and waits for
+    # The threads only start processes and wait for them.
+    with ThreadPoolExecutor(study.get("side_by_side", 1)) as pool:
         waiting = {pool.submit(run): known_by for known_by, run in runs if not is_known(known_by)}
         try:
             for done in as_completed(waiting):

@@ -42,7 +42,7 @@ def in_turn(folder: Path, runs: Mapping[str, Callable[[Place], Result]]) -> dict
         What they gave, by name.
     """
     _make_ring(folder, len(runs))
-    first = os.open(folder / "0", os.O_RDWR)  # open until the process has opened it too
+    first = _open_pipe(folder, 0)  # open until the process has opened it too
     os.write(first, b"x")
     places = [Place(folder, number, len(runs)) for number in range(len(runs))]
     with ThreadPoolExecutor(len(runs)) as pool:
