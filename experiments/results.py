@@ -39,8 +39,10 @@ def _number(text: str) -> Any:
 
 
 def measured_on(output: Path) -> str:
-    """One line: the machine of results.csv."""
-    return "Measured on: " + (output / "machine.txt").read_text(encoding="utf-8").splitlines()[0]
+    """One line: the machine of results.csv, or those on which it was made one after another."""
+    lines = (output / "machine.txt").read_text(encoding="utf-8").splitlines()
+    machines = [line for line in lines if not line.startswith("settings ")]
+    return "Measured on: " + "; then on ".join(machines)
 
 
 def machine() -> str:
@@ -50,8 +52,10 @@ def machine() -> str:
 
     information = Path("/proc/cpuinfo")  # Linux names the processor here only
     lines = information.read_text().splitlines() if information.exists() else []
-    names = [line for line in lines if line.startswith("model name")]
-    processor = names[0].partition(":")[2].strip() if names else platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    processor = platform.processor()
+    if "model name" in facts:  # which says too little of a virtual machine's processor
+        processor = f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
     return (
         f"{processor}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}"

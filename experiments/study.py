@@ -96,7 +96,7 @@ def run_study(study: Mapping[str, Any], runs: Iterable[Run], output: Path, fresh
 
     Args:
         study: its settings; `side_by_side` among them says how many runs are done at the same time, where their
-            scores count and not their speed.
+            scores count and not their speed; `any_machine`, that it may go on where another machine left it.
         runs: in the order in which they are done.
         output: folder of results.csv and machine.txt (what it was measured on, with which settings).
         fresh: do not keep what is there.
@@ -106,16 +106,17 @@ def run_study(study: Mapping[str, Any], runs: Iterable[Run], output: Path, fresh
     """
     table, origin = output / "results.csv", output / "machine.txt"
     settings = hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest()[:16]
-    here = f"{machine()}\nsettings {settings}\n"
-    rows: list[dict[str, Any]] = []
+    machines, rows = [machine()], list[dict[str, Any]]()
     if table.exists() and not fresh:
-        if origin.read_text(encoding="utf-8") != here:
+        *before, last = origin.read_text(encoding="utf-8").splitlines()
+        known = before == machines or study.get("any_machine", False)
+        if last != f"settings {settings}" or not known:
             raise ValueError(
                 f"{table} is of another machine or other settings, see {origin}; --fresh runs all again"
             )
-        rows = read_rows(table)
+        machines, rows = list(dict.fromkeys([*before, *machines])), read_rows(table)
     output.mkdir(parents=True, exist_ok=True)
-    origin.write_text(here, encoding="utf-8")
+    origin.write_text("\n".join([*machines, f"settings {settings}"]) + "\n", encoding="utf-8")
 
     def is_known(known_by: dict[str, Any]) -> bool:
         return any(all(row.get(key) == value for key, value in known_by.items()) for row in rows)

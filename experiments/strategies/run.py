@@ -12,7 +12,7 @@ import numpy as np
 
 from bertlab.corpus.executors import cores
 from bertlab.data.text_classification import TextClassificationData
-from experiments.commands import BERTLAB, ROOT, run_command
+from experiments.commands import ROOT, run_forked
 from experiments.configurations import load_config
 from experiments.fits import FIT, clock_flags, read_scores, run_flags
 from experiments.rates import read_clock
@@ -30,11 +30,12 @@ def main() -> None:
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """For each seed and data set a run without a strategy, then one with each file of configs/callbacks."""
+    """For each seed and data set a run without a strategy, then one with each file of configs/callbacks that fits."""
+    fragments = [fragment for fragment in FRAGMENTS if fragment.stem not in study["left_out"]]
     sources = {name: source_of(name, Path(config), study) for name, config in study["data_sets"].items()}
     for seed in study["seeds"]:
         for name, source in sources.items():
-            for fragment in (None, *FRAGMENTS):
+            for fragment in (None, *fragments):
                 known_by = {"seed": seed, "data": name, "system": fragment.stem if fragment else NONE}
                 yield known_by, partial(fine_tune, study, name, source, fragment, seed)
 
@@ -54,12 +55,12 @@ def fine_tune(
     system = fragment.stem if fragment else NONE
     folder = WORK / f"{name}_{system}_{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    command = [BERTLAB, "fit", "--config", study["data_sets"][name], *study["arguments"]]
+    command = ["fit", "--config", study["data_sets"][name], *study["arguments"]]
     command += ["--data.init_args.source", source, "--data.init_args.deduplicate", "false"]
     command += [*run_flags(folder), "--seed_everything", str(seed), *clock_flags(folder / "clock.json")]
     if fragment is not None:
         command += [f"--trainer.callbacks+={fragment.relative_to(ROOT)}", *study["with"].get(system, [])]
-    run_command(command, folder / "log.txt", threads=max(1, cores() // study["side_by_side"]))
+    run_forked(command, folder / "log.txt", max(1, cores() // study["side_by_side"]))
     scores = read_scores(folder / FIT)
     epochs = read_clock(folder / "clock.json")["epochs"]
     shutil.rmtree(folder / FIT / "checkpoints")

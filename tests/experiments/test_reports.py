@@ -13,6 +13,7 @@ import pytest
 from experiments import commands
 from experiments.commands import ROOT
 from experiments.results import BEGIN, END, write_results
+from experiments.strategies import page
 from experiments.strategies import report as strategies_report
 from experiments.tables import median_ratio
 
@@ -28,6 +29,13 @@ def test_the_readme_has_the_tables_of_the_results(study: Path, tmp_path: Path) -
         encoding="utf-8"
     )
     assert (tmp_path / "figure.png").exists() == (study / "figure.png").exists()
+
+
+def test_the_page_of_strategies_has_their_results(tmp_path: Path) -> None:
+    shutil.copy(page.FOLDER / "README.md", tmp_path)
+    page.write_page(tmp_path)
+    written = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert written == (page.FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_results_go_between_the_marks(tmp_path: Path) -> None:
@@ -58,7 +66,7 @@ def test_ratios_are_taken_within_pairs() -> None:
     assert median_ratio(rows, "seconds", "slow", "fast") == 3
 
 
-@pytest.mark.parametrize("module", [commands, strategies_report])
+@pytest.mark.parametrize("module", [commands, page, strategies_report])
 def test_examples_in_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted

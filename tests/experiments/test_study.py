@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments import study as studies
-from experiments.results import machine
+from experiments.results import machine, measured_on
 from experiments.study import Run, carry_out, study_parser
 
 SETTINGS = "seeds: [0, 1, 2]\nquick: {seeds: [0, 1], few: true}\n"
@@ -82,6 +83,38 @@ def test_refuses_results_of_other_settings(calls: Calls, folder: Path) -> None:
     calls.carry_out(folder, "--fresh")
     assert calls.done == [0, 1, 2, 0, 5]
     assert table(folder) == "seed,score\n0,0\n5,1.6667\n"
+
+
+def test_another_machine_may_go_on_where_the_study_says_so(
+    calls: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls.failing = 2
+    with pytest.raises(RuntimeError, match="stopped"):
+        calls.carry_out(folder)
+    calls.failing = None
+    here = machine()
+    monkeypatch.setattr(studies, "machine", lambda: "another one")
+    with pytest.raises(ValueError, match="another machine"):
+        calls.carry_out(folder)
+    (folder / "study.yaml").write_text(f"{SETTINGS}any_machine: true\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match="other settings"
+    ):  # the rows there are of settings that did not allow it
+        calls.carry_out(folder)
+    (folder / "machine.txt").write_text(f"{here}\nsettings {hash_of(folder)}\n", encoding="utf-8")
+    calls.carry_out(folder)
+    assert calls.done == [0, 1, 2]
+    assert measured_on(folder) == f"Measured on: {here}; then on another one"
+
+
+def hash_of(folder: Path) -> str:
+    """As `test_goes_on_where_it_was_stopped` has it, by the shell."""
+    settings = '{"any_machine": true, "seeds": [0, 1, 2]}'
+    return (
+        subprocess.run(["sha256sum"], input=settings.encode(), capture_output=True, check=True)
+        .stdout[:16]
+        .decode()
+    )
 
 
 def test_report_runs_nothing(calls: Calls, folder: Path) -> None:

@@ -1,0 +1,85 @@
+"""The page of strategies, configs/callbacks/README.md: what each file does, whether it helped, what it costs.
+
+python -m experiments.strategies.page
+
+The text of a strategy is the comment of its file; the numbers are those of two studies, `experiments/strategies` and
+`experiments/cost_of_strategies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.commands import ROOT
+from experiments.results import read_rows, write_results
+from experiments.strategies.report import NONE, Rows, compared, scores_of
+from experiments.tables import markdown_table, median_ratio
+
+FOLDER = ROOT / "configs" / "callbacks"
+SCORES = ROOT / "experiments" / "strategies" / "results.csv"
+COSTS = ROOT / "experiments" / "cost_of_strategies" / "results.csv"
+#: What a difference has to fall below, adjusted for the number of strategies, to be called one.
+LEVEL = 0.05
+COLUMNS = ("step_seconds", "memory_mib")
+
+
+def main() -> None:
+    """Write the page."""
+    write_page(FOLDER)
+
+
+def write_page(output: Path) -> None:
+    """The table of all files of configs/callbacks, between the marks of the README in a folder."""
+    fragments = {path.stem: comment_of(path) for path in sorted(FOLDER.glob("*.yaml"))}
+    write_results(output, markdown_table(page(fragments, read_rows(SCORES), read_rows(COSTS))))
+
+
+def comment_of(fragment: Path) -> str:
+    """The comment at the top of a file, as one line for a cell of a table."""
+    lines = fragment.read_text(encoding="utf-8").splitlines()
+    words = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    return " ".join(words).replace("|", "\\|")
+
+
+def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[str]]:
+    """A row for each file, with a column for each data set of the scores.
+
+    Args:
+        fragments: from a file's name to its text.
+        scores: of the study of strategies.
+        costs: of the study of their costs.
+    """
+    names = list(dict.fromkeys(row["data"] for row in scores))
+    found = {name: compared(scores_of([row for row in scores if row["data"] == name])) for name in names}
+    table = [["file", "what it does", *names, "a step", "memory"]]
+    for system, text in fragments.items():
+        differences = [difference(found[name].get(system)) for name in names]
+        table.append(
+            [f"`{system}`", text, *differences, *(ratio(costs, column, system) for column in COLUMNS)]
+        )
+    return table
+
+
+def difference(found: tuple[float, float, float] | None) -> str:
+    """Points of macro F1 more than plain fine-tuning; bold where it is more than chance.
+
+    >>> difference((0.0123, 0.001, 0.02)), difference((-0.004, 0.2, 0.4)), difference(None)
+    ('**+1.2**', '-0.4', '–')
+    """
+    if found is None:
+        return "–"
+    change, _, adjusted = found
+    text = f"{100 * change:+.1f}"
+    return f"**{text}**" if adjusted < LEVEL else text
+
+
+def ratio(costs: Rows, column: str, system: str) -> str:
+    """How many times as much as without a strategy; a dash where it was not measured."""
+    if all(row["system"] != system for row in costs):
+        return "–"
+    return f"{median_ratio(costs, column, system, NONE, key='round'):.2f}×"
+
+
+if __name__ == "__main__":
+    main()
