@@ -29,7 +29,8 @@ class FastGradient(Strategy):
     word vectors.
 
     Args:
-        epsilon: ε, Frobenius norm of the perturbation of a text, above 0, in the units of the word vectors.
+        epsilon: ε, Frobenius norm of the perturbation of a text, above 0, in the units of the word vectors,
+            whose mean norm is 1.07 in MiniLM.
         weight: λ, of the adversarial loss, above 0.
 
     Raises:
@@ -39,7 +40,7 @@ class FastGradient(Strategy):
     touches: ClassVar[set[str]] = {"loss", "passes", "word_vectors", "inputs"}
     nesting: ClassVar[int] = 20
 
-    def __init__(self, epsilon: float = 1.0, weight: float = 1.0) -> None:
+    def __init__(self, epsilon: float = 0.1, weight: float = 1.0) -> None:
         self.epsilon, self.weight = epsilon, weight
         for name, value in (("epsilon", epsilon), ("weight", weight)):
             if not 0 < value < float("inf"):

@@ -43,8 +43,8 @@ class FreeLB(Strategy):
     def __init__(
         self,
         ascent_steps: int = 3,
-        step_size: float = 0.1,
-        epsilon: float = 0.3,
+        step_size: float = 0.03,
+        epsilon: float = 0.1,
         noise: float | None = None,
     ) -> None:
         self.ascent_steps, self.step_size, self.epsilon = ascent_steps, step_size, epsilon
