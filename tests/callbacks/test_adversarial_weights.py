@@ -37,7 +37,7 @@ def test_awp(parts: int, tmp_path: Path) -> None:
 
 
 def test_the_default(tmp_path: Path) -> None:
-    compare(AdversarialWeights(), awp(0.005), tmp_path)
+    compare(AdversarialWeights(), awp(0.0003), tmp_path)
 
 
 def test_it_begins_when_it_is_told(tmp_path: Path) -> None:
