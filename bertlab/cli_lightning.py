@@ -13,11 +13,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
 from bertlab.allocator import keep_freed_memory
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
+from bertlab.cli_after_fit import evaluate_best
 from bertlab.cli_checkpoint import (
     UNTRAINED,
     check_file,
@@ -44,6 +45,7 @@ from bertlab.tracking.results import Results
 from bertlab.tracking.run_choice import choose_run, default_name
 from bertlab.tracking.run_directory import RunDirectory
 from bertlab.tracking.run_settings import RunSettings
+from bertlab.tracking.time_limit import TimeLimit
 from bertlab.tracking.timeline import Timeline
 from bertlab.tracking.wandb_settings import WandbSettings
 from bertlab.tracking.watched_metrics import WatchedMetrics
@@ -152,6 +154,8 @@ class BertlabCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         callbacks, loggers = self.make_callbacks(config), self.make_loggers(config)
+        if any(isinstance(callback, TimeLimit) for callback in callbacks):
+            kwargs["max_time"] = None  # which would make a timer of Lightning's
         try:
             trainer = super().instantiate_trainer(
                 default_root_dir=str(self.run_directory.path),
@@ -188,12 +192,8 @@ class BertlabCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
-        if not self._config.run.test_after_fit or not _has_test(self.model, self.datamodule):
-            return
-        best = self.trainer.checkpoint_callback and self.trainer.checkpoint_callback.best_model_path  # pyright: ignore
-        if not best:
-            rank_zero_warn("there is no best checkpoint, so the weights at the end of training are tested")
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
+        if self._config.run.test_after_fit:
+            evaluate_best(self.trainer, self.model, self.datamodule)
 
     def _remove_empty_run(self, kind: type[BaseException] | None, *_: Any) -> None:
         """A run that failed before it began leaves no directory."""
@@ -220,11 +220,14 @@ class BertlabCLI(LightningCLI):
             always.append(Progress())
         if self.subcommand != "fit":
             return [*wanted, *always]
-        first: list[Any] = [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
+        keeper = None if config.trainer.enable_checkpointing is False else config.checkpoints
+        first: list[Any] = [] if keeper is None else [keeper]
+        if config.trainer.max_time is not None:
+            first.append(TimeLimit(config.trainer.max_time, keeper))
+        first += [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
         always += [OptimizerModes(), WatchedMetrics()]
-        if config.trainer.enable_checkpointing is not False:
-            first.insert(0, config.checkpoints)
-            always.append(FinalCheckpoint(config.checkpoints))
+        if keeper is not None:
+            always.append(FinalCheckpoint(keeper))
         return [*first, *wanted, LearningRates(), *always]
 
     def make_loggers(self, config: Namespace) -> list[Logger] | bool:
@@ -248,12 +251,3 @@ class BertlabCLI(LightningCLI):
             tell_label_names(self.checkpoint, self.datamodule)
         elif self.checkpoint is None and not self._wants_untrained:
             check_trained(str(self.subcommand), self.model, self._config.run.name)
-
-
-def _has_test(model: LightningModule, data: LightningDataModule) -> bool:
-    """Whether task and data module both say how to test, and the data module does not say that there is nothing."""
-    return (
-        type(model).test_step is not LightningModule.test_step
-        and type(data).test_dataloader is not LightningDataModule.test_dataloader
-        and getattr(data, "has_test", True)
-    )

@@ -218,6 +218,10 @@ class TextTask(LightningModule):
         """Check the last loss of the epoch."""
         self._finite.flush()
 
+    def on_train_end(self) -> None:
+        """Check that of a training which ended within one."""
+        self._finite.flush()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is of."""
         describe(checkpoint, self.name, self.problem, self.label_names)

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from bertlab.interfaces import TRAINED_WEIGHTS
+from bertlab.tracking.cut_epoch import begin_next_epoch, leave_epoch_open
 from bertlab.tracking.stopped_early import stay_stopped
 from bertlab.tracking.validation_times import check_validation_times
 
@@ -90,6 +91,12 @@ class Checkpoints(Checkpoint):
         """Take back what `state_dict` gave."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let an epoch that training has ended in go on when training does, whoever saves."""
+        leave_epoch_open(trainer, checkpoint)
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -117,6 +124,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse validations inside optimizer steps: now is known how many batches there are."""
         check_validation_times(trainer)
+        begin_next_epoch(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the checkpoint as best to come, if the validation was the best so far."""

@@ -15,7 +15,7 @@ def stay_stopped(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
 
     Lightning keeps why EarlyStopping has stopped a training, and not that it is stopped: killed after its end, in the
     test of the best checkpoint, the run would train on. Training does go on where the callback has been taken out, or
-    watches another metric; a limit of time looks after itself (`lightning.pytorch.callbacks.Timer`).
+    watches another metric; a limit of time looks after itself (`bertlab.tracking.time_limit`).
 
     Args:
         trainer: in a fit that goes on from the checkpoint.
