@@ -105,6 +105,22 @@ METRICS: dict[str, tuple[str, list[str], str]] = {
         r"checkpoints\.monitor is 'val/f1_macro', which validation does not log \(did you mean 'val/macro_f1'\?\): "
         r"it logs val/accuracy, val/calibration_error, val/loss, val/macro_f1, .*, val/positive_recall\n",
     ),
+    "checkpoints that say no mode either": (
+        "run",
+        ["--checkpoints.monitor=val/f1_macro"],
+        r"checkpoints\.monitor is 'val/f1_macro', which validation does not log \(did you mean 'val/macro_f1'\?\): "
+        r"it logs val/accuracy, val/calibration_error, val/loss, val/macro_f1, .*, val/positive_recall\n",
+    ),
+    "checkpoints that say no mode": (
+        "run",
+        ["--checkpoints.monitor=val/accuracy"],
+        r"checkpoints\.monitor 'val/accuracy' needs checkpoints\.mode: min or max; 'val/[a-z_0-9]*', which the task is",
+    ),
+    "checkpoints that say no mode for a metric of one's own": (
+        "run",
+        [*callback("own_metrics.LogsMine"), "--checkpoints.monitor=val/mine"],
+        r"checkpoints\.monitor 'val/mine' needs checkpoints\.mode: min or max; ",
+    ),
     "a strategy": (
         "run",
         callback(STAGED, plateau="val_loss"),
