@@ -93,6 +93,10 @@ def monitor(metric: str, mode: str = "max") -> list[str]:
     return [f"--checkpoints.monitor={metric}", f"--checkpoints.mode={mode}"]
 
 
+EARLY = "lightning.pytorch.callbacks.EarlyStopping"
+#: One of the tasks of the mixture is not validated.
+UNVALIDATED = "--data.tasks.words.validation_fraction=0"
+
 #: The run, its flags, and what is said of them; who else can wait for a metric: tests/tracking/test_watched_metrics.py.
 METRICS: dict[str, tuple[str, list[str], str]] = {
     "checkpoints": (
@@ -100,6 +104,22 @@ METRICS: dict[str, tuple[str, list[str], str]] = {
         monitor("val/f1_macro"),
         r"checkpoints\.monitor is 'val/f1_macro', which validation does not log \(did you mean 'val/macro_f1'\?\): "
         r"it logs val/accuracy, val/calibration_error, val/loss, val/macro_f1, .*, val/positive_recall\n",
+    ),
+    "checkpoints that say no mode either": (
+        "run",
+        ["--checkpoints.monitor=val/f1_macro"],
+        r"checkpoints\.monitor is 'val/f1_macro', which validation does not log \(did you mean 'val/macro_f1'\?\): "
+        r"it logs val/accuracy, val/calibration_error, val/loss, val/macro_f1, .*, val/positive_recall\n",
+    ),
+    "checkpoints that say no mode": (
+        "run",
+        ["--checkpoints.monitor=val/accuracy"],
+        r"checkpoints\.monitor 'val/accuracy' needs checkpoints\.mode: min or max; 'val/[a-z_0-9]*', which the task is",
+    ),
+    "checkpoints that say no mode for a metric of one's own": (
+        "run",
+        [*callback("own_metrics.LogsMine"), "--checkpoints.monitor=val/mine"],
+        r"checkpoints\.monitor 'val/mine' needs checkpoints\.mode: min or max; ",
     ),
     "a strategy": (
         "run",
@@ -110,6 +130,27 @@ METRICS: dict[str, tuple[str, list[str], str]] = {
         "mixture",
         monitor("val/text/macro_f1"),
         r"did you mean 'val/texts/macro_f1'\?\): it logs val/loss, val/mean_score, val/texts/accuracy, .*val/words/f1",
+    ),
+    "a task that is not validated": (
+        "mixture",
+        [*monitor("val/words/f1"), UNVALIDATED],
+        r"checkpoints\.monitor is 'val/words/f1', and the task 'words' has no validation split "
+        r"\(data\.init_args\.tasks\.words\): validation logs val/loss, val/mean_score, val/texts/accuracy, [^w]*\n",
+    ),
+    "a strategy that waits for such a task": (
+        "mixture",
+        [*callback(STAGED, plateau="val/words/loss"), UNVALIDATED],
+        r"trainer\.callbacks: StagedUnfreezing waits for 'val/words/loss', and the task 'words' has no validation",
+    ),
+    "early stopping that waits for such a task": (
+        "mixture",
+        [*callback(EARLY, monitor="val/words/f1"), UNVALIDATED],
+        r"trainer\.callbacks: EarlyStopping\.monitor is 'val/words/f1', and the task 'words' has no validation",
+    ),
+    "a task of several of which none is validated": (
+        "mixture",
+        [*callback(EARLY, monitor="val/words/f1"), UNVALIDATED, "--data.tasks.texts.validation_fraction=0"],
+        r"trainer\.callbacks: EarlyStopping\.monitor is 'val/words/f1', and the task 'words' has no validation",
     ),
     "pretraining": (
         "pretraining",
@@ -125,6 +166,12 @@ def test_metrics_that_will_not_come(
 ) -> None:
     run, flags, message = METRICS[fault]
     assert_refused(["fit", "--config", f"{project}/{run}.yaml", *flags], message, capsys)
+
+
+def test_what_the_other_tasks_log_can_be_waited_for(project: Path, in_tmp: Path) -> None:
+    flags = [UNVALIDATED, *monitor("val/texts/macro_f1"), *callback(EARLY, monitor="val/texts/loss")]
+    main(["fit", "--config", f"{project}/mixture.yaml", *flags, "--run.test_after_fit=false"])
+    assert (in_tmp / "runs/mixture/0/checkpoints/best.ckpt").exists()
 
 
 def test_a_metric_of_ones_own(project: Path, in_tmp: Path) -> None:

@@ -77,6 +77,15 @@ def test_finds_a_rate_and_leaves_nothing_but_its_run_directory(
     assert table("runs/run-find-lr/1") == rows
 
 
+def test_a_strategy_that_acts_later_than_the_sweep_ends_is_not_missed(
+    project: Path, in_tmp: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """It acts in the training, in step 11 of 36, of which the sweep is not a whole one."""
+    main(["find-lr", "--config", str(project), "--lr_min=1e-5", "--lr_max=1e-3", "--steps=10"])
+    assert len(table("runs/run-find-lr/0")) == 10
+    assert not [str(w.message) for w in recwarn if "where training" in str(w.message)]
+
+
 def test_the_sweep_is_the_beginning_of_a_fit_whose_rate_grows(project: Path, in_tmp: Path) -> None:
     """Of the same batches, layer decay, dropout: against torch's own exponential schedule."""
     config = plain(project)

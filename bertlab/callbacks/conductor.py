@@ -48,7 +48,7 @@ class Conductor:
         self._asked: set[str] = set()
         self._starting_weights = StartingWeights()
         self._finished_steps = 0
-        #: what was warned of before training, by `state_key`; None: hindsight has told of it.
+        #: what was warned of before training, by `state_key`; None: hindsight has told of it, or is not to.
         self._foretold: dict[str, str] | None = None
         self._ended = False
 
@@ -176,6 +176,10 @@ class Conductor:
         if self._foretold is not None:
             Hindsight(self.strategies, self.trainer, self._run_in, self._foretold).tell(self._events)
             self._foretold = None
+
+    def skip_hindsight(self) -> None:
+        """Say nothing, at the end, of what was left undone: what has begun is not a whole training."""
+        self._foretold = None
 
     def release(self) -> None:
         """Leave no trace: model, optimizers and data are as if no strategy had been, but for the weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import EachStage, OnPlateau, Run, Strategy, Trigger
@@ -63,6 +63,8 @@ class LrRestarts(Strategy):
         self.at, self.multiplier, self.peak_decay = at, multiplier, peak_decay
         self.warmup_fraction, self.minimum_factor = warmup_fraction, minimum_factor
         self.save_cycles = save_cycles
+        #: the cycle whose snapshot has the weights as they are now; None: a step was taken since, or there is none.
+        self._kept: int | None = None
         self.cycle = CycleLength(cycle_steps, cycle_epochs, cycle_fraction)
         self._check(plateau)
         if at == "cycle":
@@ -108,11 +110,30 @@ class LrRestarts(Strategy):
         )
 
     def on_stage_end(self, run: Run) -> None:
-        """Keep the weights of the end of the cycle, if asked to."""
-        if self.save_cycles:
-            name = f"cycle-{run.stage}.ckpt"
-            run.trainer.save_checkpoint(Path(run.trainer.default_root_dir) / "checkpoints" / name)
-            run.note("snapshot", file=f"checkpoints/{name}")
+        """Keep the weights of the end of the cycle, if asked to: once, though a training that goes on ends it again."""
+        if not self.save_cycles:
+            return
+        trainer, name = run.trainer, f"cycle-{run.stage}.ckpt"
+        file = Path(trainer.default_root_dir) / "checkpoints" / name
+        # A training may go on in another directory, which has no snapshot yet.
+        if self._kept == run.stage and trainer.strategy.broadcast(file.exists()):
+            return
+        trainer.save_checkpoint(file)
+        run.note("snapshot", file=f"checkpoints/{name}")
+        self._kept = run.stage
+
+    def after_step(self, run: Run) -> None:
+        """Remember that the weights have moved on from the last snapshot."""
+        self._kept = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stage, what the trigger has learnt, and which snapshot is of now."""
+        return super().state_dict() | {"kept": self._kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._kept = state_dict.get("kept")
+        super().load_state_dict(state_dict)
 
     def _length(self, run: Run) -> int:
         """Optimizer steps of the cycle that begins."""

@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from bertlab.callbacks.combination import strategies_of
+from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.strategy import Strategy
 from bertlab.schedules.range_test import RangeTest
 
@@ -19,7 +21,8 @@ class RateSweep(Callback):
     """Trains at the rates of a range test and keeps the loss of each optimizer step.
 
     The rates of all groups are the rate of the test times their own factor (layer decay), whatever the scheduler
-    says, which is off. The trainer stops when the test is over or has diverged.
+    says, which is off. The trainer stops when the test is over or has diverged. Has to stand behind the strategies,
+    which are not looked back at: the test is not a whole training.
 
     Args:
         test: rates, number of steps, and when to give up.
@@ -44,7 +47,7 @@ class RateSweep(Callback):
         return kept, [type(c).__name__ for c in callbacks if not any(c is other for other in kept)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the rates from the scheduler.
+        """Take the rates from the scheduler; have nobody look back, at the end, at what strategies have not done.
 
         Raises:
             ValueError: training has fewer steps than the test.
@@ -56,6 +59,8 @@ class RateSweep(Callback):
                 f"{int(total)} optimizer steps: give at most so many, or train longer"
             )
         trainer.strategy.lr_scheduler_configs = []
+        if strategies_of(trainer):
+            Conductor.of(trainer).skip_hindsight()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

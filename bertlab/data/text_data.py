@@ -102,6 +102,11 @@ class TextData(LightningDataModule):
         return self._tokenizer
 
     @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split."""
+        return "validation" in self.splits("validation")
+
+    @property
     def has_test(self) -> bool:
         """Whether there is a test split."""
         return "test" in self.splits("test")
@@ -222,7 +227,7 @@ class TextData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The validation split by length, every row once over all ranks; nothing where there is none."""
-        return self.evaluation_loader("validation") if "validation" in self.splits("validation") else []
+        return self.evaluation_loader("validation") if self.has_validation else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test split by length, every row once over all ranks."""

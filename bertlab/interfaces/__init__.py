@@ -21,6 +21,7 @@ from bertlab.interfaces.asked_of_data import (
     HasClassCounts,
     HasFixedRows,
     HasRowScores,
+    KnowsValidation,
 )
 from bertlab.interfaces.asked_of_tasks import (
     HasBlocks,
@@ -33,6 +34,7 @@ from bertlab.interfaces.asked_of_tasks import (
     HasTrunk,
     HasWordEmbedding,
     NamesMetrics,
+    NamesUnvalidatedTasks,
     TakesAdapters,
 )
 from bertlab.interfaces.batches import (
@@ -77,8 +79,10 @@ __all__ = [
     "HasTrainingLoss",
     "HasTrunk",
     "HasWordEmbedding",
+    "KnowsValidation",
     "MultiTaskBatch",
     "NamesMetrics",
+    "NamesUnvalidatedTasks",
     "Order",
     "PoissonDraw",
     "PretrainingBatch",

@@ -114,6 +114,16 @@ class HasClassCounts(Protocol):
 
 
 @runtime_checkable
+class KnowsValidation(Protocol):
+    """A data module that says whether it has anything to validate on."""
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split; asked for when it is set up to train."""
+        ...
+
+
+@runtime_checkable
 class ForeseesSteps(Protocol):
     """A training loader that tells what a step takes, without being iterated."""
 

@@ -135,6 +135,15 @@ class HasConfusionMatrix(Protocol):
 
 
 @runtime_checkable
+class NamesUnvalidatedTasks(Protocol):
+    """A task, made of several, that says before training which of them are not validated."""
+
+    def unvalidated_tasks(self) -> Collection[str]:
+        """Names of the tasks whose data has no validation split; nothing is logged under `val/<name>/`."""
+        ...
+
+
+@runtime_checkable
 class NamesMetrics(Protocol):
     """A task that says before training what its validations log."""
 

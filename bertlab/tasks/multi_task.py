@@ -17,7 +17,7 @@ from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK, check_shapes, check_task, describe
 from bertlab.tasks.labelled_task import LabelledTask
-from bertlab.tasks.several import KEY, check_names, check_same_names, made_over, of_task
+from bertlab.tasks.several import KEY, check_names, check_same_names, made_over, of_task, unvalidated
 from bertlab.tasks.sharding import shard_blocks
 from bertlab.tasks.step_loss import micro_batches_of_a_rank
 from bertlab.tasks.task_losses import TaskLosses
@@ -195,10 +195,17 @@ class MultiTask(TextTask):
         self._log_metrics("test")
 
     def validation_metrics(self) -> Collection[str]:
-        """The keys that a validation logs, if every task is validated."""
-        of_tasks = ((name, key) for name, task in self._tasks.items() for key in task.validation_metrics())
+        """The keys that a validation logs: those of all tasks together, and of each that has data to validate on."""
+        validated = self._tasks.keys() - self.unvalidated_tasks()
+        of_tasks = (
+            (n, key) for n, t in self._tasks.items() if n in validated for key in t.validation_metrics()
+        )
         own = ("val/loss", "val/mean_score")
         return [*own, *(f"val/{name}/{key.removeprefix('val/')}" for name, key in of_tasks)]
+
+    def unvalidated_tasks(self) -> Collection[str]:
+        """Names of the tasks whose data has no validation split."""
+        return unvalidated(None if self._trainer is None else getattr(self._trainer, "datamodule", None))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is of."""

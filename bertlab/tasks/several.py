@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bertlab.encoders.encoder import Encoder
+from bertlab.interfaces import HasTasks, KnowsValidation
 from bertlab.tasks.labelled_task import LabelledTask
 from bertlab.tasks.text_task import TextTask
 
@@ -62,6 +63,16 @@ def check_same_names(names: Collection[str], of_data: Mapping[str, Any], trainin
             f"{KEY} names {', '.join(missing)}, and data.init_args.tasks has only {', '.join(of_data)}: a task without "
             "data would not be trained"
         )
+
+
+def unvalidated(datamodule: Any) -> list[str]:
+    """Names of the tasks whose data has no validation split.
+
+    Args:
+        datamodule: that of a trainer, set up; or None.
+    """
+    tasks = datamodule.tasks if isinstance(datamodule, HasTasks) else {}
+    return [n for n, data in tasks.items() if isinstance(data, KnowsValidation) and not data.has_validation]
 
 
 def check_optimization(name: str, task: TextTask) -> None:

@@ -75,13 +75,10 @@ class Checkpoints(Checkpoint):
         if stage == "fit" and trainer.is_global_zero:
             for part in self._folder.glob(".*.part"):  # of a save that a kill has cut off
                 part.unlink()
-        monitor, mode = getattr(pl_module, "monitor", ("val/loss", "min"))
-        if self.mode is None and self.monitor not in {None, monitor}:
-            raise ValueError(
-                f"checkpoints.monitor {self.monitor!r} needs checkpoints.mode: min or max; {monitor!r}, which the task "
-                "is watched by, needs none"
-            )
-        self.monitor, self.mode = self.monitor or monitor, self.mode or mode
+        monitor, mode = _watched_by(pl_module)
+        self.monitor = self.monitor or monitor
+        if self.monitor == monitor:
+            self.mode = self.mode or mode
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far and the step it was reached at."""
@@ -122,7 +119,15 @@ class Checkpoints(Checkpoint):
         stay_stopped(trainer, checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse validations inside optimizer steps: now is known how many batches there are."""
+        """Refuse a metric of which nobody says what is better, and validations inside optimizer steps.
+
+        Now is known how many batches there are; a metric that will not come was refused before (`WatchedMetrics`).
+        """
+        if self.mode is None:
+            raise ValueError(
+                f"checkpoints.monitor {self.monitor!r} needs checkpoints.mode: min or max; "
+                f"{_watched_by(pl_module)[0]!r}, which the task is watched by, needs none"
+            )
         check_validation_times(trainer)
         begin_next_epoch(trainer)
 
@@ -202,6 +207,11 @@ class Checkpoints(Checkpoint):
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{name}.ckpt"
+
+
+def _watched_by(module: LightningModule) -> tuple[str, Literal["min", "max"]]:
+    """The metric that a task is watched by, and which of it is better."""
+    return getattr(module, "monitor", ("val/loss", "min"))
 
 
 def settle_counters(trainer: Trainer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from bertlab.interfaces import HasTasks, NamesMetrics, WatchesMetrics
+from bertlab.interfaces import HasTasks, NamesMetrics, NamesUnvalidatedTasks, WatchesMetrics
 from bertlab.tracking.checkpoints import Checkpoints
 
 #: Where classes come from that log nothing in a validation but what the task names.
@@ -24,10 +24,10 @@ class WatchedMetrics(Callback):
     """Refuses to train where checkpoints, strategies or schedules wait for a metric that will not come.
 
     Each of them would notice with the first validation, an epoch too late. What a validation logs is known before if
-    the task names it (`bertlab.interfaces.NamesMetrics`) and nobody else logs anything. So nothing is refused beside a
-    callback that is neither bertlab's nor Lightning's and is called in training, and nothing of a task of one's own
-    that does not name its metrics; there the error comes with the first validation. Has to stand behind the strategies,
-    which make their triggers in the same hook.
+    the task names it (`bertlab.interfaces.NamesMetrics`; of several tasks it names those that have data to validate
+    on) and nobody else logs anything. So nothing is refused beside a callback that is neither bertlab's nor Lightning's
+    and is called in training, and nothing of a task of one's own that does not name its metrics; there the error comes
+    with the first validation. Has to stand behind the strategies, which make their triggers in the same hook.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -41,9 +41,16 @@ class WatchedMetrics(Callback):
         if not _names_all(pl_module) or any(map(_may_log, _callbacks(trainer))):
             return
         logged = sorted(pl_module.validation_metrics())
+        unvalidated = pl_module.unvalidated_tasks() if isinstance(pl_module, NamesUnvalidatedTasks) else ()
         for waits_for, metric in _watched(trainer):
             if metric in logged or metric.startswith(OF_TRAINING):
                 continue
+            for task in unvalidated:
+                if metric.startswith(f"val/{task}/"):
+                    raise ValueError(
+                        f"{waits_for} {metric!r}, and the task {task!r} has no validation split "
+                        f"(data.init_args.tasks.{task}): validation logs {', '.join(logged)}"
+                    )
             near = difflib.get_close_matches(metric, logged, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(

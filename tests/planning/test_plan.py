@@ -166,7 +166,8 @@ BAD = {
     "an unknown block": ['--trainer.callbacks.stages=[{"train": ["layer.77"]}]'],
     "no end": ["--trainer.max_epochs=-1"],
     "an unknown key": ["--trainer.max_epoch=3"],
-    "a monitor without a mode": ["--checkpoints.monitor=val/loss2"],
+    "a monitor without a mode": ["--checkpoints.monitor=val/accuracy"],
+    "a monitor that is not logged, without a mode": ["--checkpoints.monitor=val/loss2"],
     "a monitor that is not logged": ["--checkpoints.monitor=val/f1_macro", "--checkpoints.mode=max"],
     "a missing file": ["--data.source=nowhere.csv"],
 }

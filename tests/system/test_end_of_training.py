@@ -1,8 +1,9 @@
-"""A run that is killed while its training ends leaves, once resumed, what one that was never killed leaves."""
+"""The end of a training, met once more: by a run that was killed while it ended, or one that is trained longer."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,50 @@ def killing(method: Callable[..., None]) -> Callable[..., None]:
     return patched
 
 
+def snapshots(run: Path) -> list[tuple[int, str]]:
+    """Step and file of each snapshot on the timeline of a run."""
+    events = [json.loads(line) for line in (run / "timeline.jsonl").read_text().splitlines()]
+    return [(event["step"], event["facts"]["file"]) for event in events if event["what"] == "snapshot"]
+
+
+def kept(*cycles: int) -> list[tuple[int, str]]:
+    """What is told of cycles of 6 steps that are kept."""
+    return [(6 * (cycle + 1), f"checkpoints/cycle-{cycle}.ckpt") for cycle in cycles]
+
+
+def test_a_cycle_that_ends_once_more_is_kept_once(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends its last cycle; one that goes on from there ends it again, before the next one begins."""
+    monkeypatch.setenv("BERTLAB_CACHE", str(in_tmp / "cache"))
+    config = write_project(in_tmp, callbacks=[CALLBACKS[1]], max_epochs=1)
+    command = ["fit", "--config", str(config), "--run.test_after_fit=false"]
+    main(command)
+    run, longer = in_tmp / "runs/run/0", [*command, "--trainer.max_epochs=2", "--ckpt_path"]
+    assert snapshots(run) == kept(0, 1)
+    last = str(shutil.copy(run / "checkpoints/last.ckpt", in_tmp / "ended.ckpt"))
+    main([*longer, "last"])
+    assert snapshots(run) == kept(0, 1, 2, 3)
+    # Another run has no file of that cycle yet.
+    main([*longer, last, "--run.name=other"])
+    assert snapshots(in_tmp / "runs/other/0") == kept(1, 2, 3)
+    assert read_checkpoint(in_tmp / "runs/other/0/checkpoints/cycle-1.ckpt")["global_step"] == 12
+
+
+def test_a_cycle_that_was_cut_short_and_goes_on_is_kept_as_it_ends(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERTLAB_CACHE", str(in_tmp / "cache"))
+    settings = {**CALLBACKS[1], "init_args": {"cycle_steps": 8, "save_cycles": True}}
+    config = write_project(in_tmp, callbacks=[settings], max_epochs=1)
+    command = ["fit", "--config", str(config), "--run.test_after_fit=false"]
+    main(command)
+    main([*command, "--trainer.max_epochs=2", "--ckpt_path=last"])
+    run = in_tmp / "runs/run/0"
+    assert snapshots(run) == [
+        (step, f"checkpoints/cycle-{cycle}.ckpt") for step, cycle in ((8, 0), (12, 1), (16, 1), (24, 2))
+    ]
+    assert read_checkpoint(run / "checkpoints/cycle-1.ckpt")["global_step"] == 16
+
+
 def test_killed_while_training_ends(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTLAB_CACHE", str(in_tmp / "cache"))
     config = write_project(in_tmp, callbacks=CALLBACKS, max_epochs=1)
@@ -55,9 +100,7 @@ def test_killed_while_training_ends(in_tmp: Path, monkeypatch: pytest.MonkeyPatc
     whole = in_tmp / "runs/whole/0"
     files = {path.name: read_checkpoint(path) for path in (whole / "checkpoints").iterdir()}
     assert sorted(files) == ["best.ckpt", "cycle-0.ckpt", "cycle-1.ckpt", "last.ckpt"]
-    events = [json.loads(line) for line in (whole / "timeline.jsonl").read_text().splitlines()]
-    kept = [event["facts"]["file"] for event in events if event["what"] == "snapshot"]
-    assert kept == ["checkpoints/cycle-0.ckpt", "checkpoints/cycle-1.ckpt"]
+    assert snapshots(whole) == kept(0, 1)
     for number, (kind, name) in enumerate(PLACES.values()):
         command = ["fit", "--config", str(config), *every, f"--run.name=killed-{number}"]
         with monkeypatch.context() as patch:

@@ -21,6 +21,7 @@ MADE: dict[str, Callable[[], tuple[Any, LightningDataModule]]] = {
     "entities": lambda: (tiny_tagger(), TinyWords()),
     "tags": lambda: (tiny_tagger(problem="tags"), TinyWords(scheme="none")),
     "several tasks": lambda: (tiny_mixture(), TinyMixture()),
+    "several tasks, one not validated": lambda: (tiny_mixture(), TinyMixture(unvalidated=("words",))),
 } | {
     objective: lambda objective=objective: (
         tiny_pretraining.tiny_task(objective),

@@ -29,15 +29,20 @@ def tiny_mixture(pool: Any = "mean", **arguments: Any) -> MultiTask:
 
 
 class TinyMixture(LightningDataModule):
-    """Steps in the given order: each names its tasks, "texts", "words" or both."""
+    """Steps in the given order: each names its tasks, "texts", "words" or both; some may not be validated."""
 
     def __init__(
-        self, steps: tuple[tuple[str, ...], ...] = (("texts",), ("words",)) * 4, splits: int = 1
+        self,
+        steps: tuple[tuple[str, ...], ...] = (("texts",), ("words",)) * 4,
+        splits: int = 1,
+        unvalidated: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.steps, self.splits = steps, splits
         self.texts, self.words = TinyData(rows=93, splits=splits), TinyWords(splits=splits)
         self.tasks: dict[str, Any] = {"texts": self.texts, "words": self.words}
+        for name, data in self.tasks.items():
+            data.has_validation = name not in unvalidated
 
     def _batches(self, name: str, method: str) -> list[TextBatch]:
         data = self.tasks[name]
@@ -59,7 +64,8 @@ class TinyMixture(LightningDataModule):
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader]:
-        return [DataLoader(self._batches(name, "val_dataloader"), batch_size=None) for name in self.tasks]
+        validated = [name for name, data in self.tasks.items() if data.has_validation]
+        return [DataLoader(self._batches(name, "val_dataloader"), batch_size=None) for name in validated]
 
     test_dataloader = val_dataloader
 
