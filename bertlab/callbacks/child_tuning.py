@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,7 +10,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.fisher import fisher_information
+from bertlab.callbacks.data_pass import DataPass
+from bertlab.callbacks.fisher import add_squares, fisher_information
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.encoders.dropout import dropout
@@ -71,15 +72,24 @@ class ChildTuning(Strategy):
         return "share is 1" if self.share == 1 else None
 
     def untimed(self, run: Run) -> str | None:
-        """The passes that find the mask, before the first step."""
-        if self.mode != "task_driven" or self.share == 1 or self.masks:
+        """That gradients are masked, where the mask is not found yet."""
+        if not self._is_to_find():
+            return None
+        return "the child network is not known yet, so gradients are not masked in the steps that are timed"
+
+    def pass_before(self, run: Run) -> DataPass | None:
+        """The one that finds the mask, before the first step."""
+        if not self._is_to_find():
             return None
         epoch = run.horizon.steps_per_epoch
         steps = min(self.fisher_steps or epoch, epoch)
-        return (
-            f"before the first step the data of {steps:,} steps is passed forward and backward, to find the child "
-            f"network; the duration leaves that out, which takes about as long as {steps:,} steps that train all layers"
-        )
+        parameters = list(_layer_parameters(run.blocks).values())
+
+        def pieces() -> Generator[int]:
+            return add_squares([torch.zeros_like(p) for p in parameters], run.trainer, parameters, steps)
+
+        what = f"finds the child network: the data of {steps:,} steps, forward and backward"
+        return DataPass(what, "child network", steps, pieces)
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse half precision that squares of gradients do not survive."""
@@ -134,6 +144,10 @@ class ChildTuning(Strategy):
         """Take back what `state_dict` gave."""
         self.masks = state_dict["masks"]
         super().load_state_dict(state_dict)
+
+    def _is_to_find(self) -> bool:
+        """Whether there is a mask to find, and it is not found yet."""
+        return self.mode == "task_driven" and self.share != 1 and not self.masks
 
 
 def greatest(values: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -34,15 +34,20 @@ def fisher_information(
     Raises:
         ValueError: there is no data module.
     """
-    module = trainer.lightning_module
     totals = [torch.zeros_like(parameter) for parameter in parameters]
-    count = 0
-    with _still(module, parameters):
+    count = sum(add_squares(totals, trainer, parameters, steps))
+    return [total / count for total in totals], count
+
+
+def add_squares(
+    totals: Sequence[Tensor], trainer: Trainer, parameters: Sequence[nn.Parameter], steps: int | None
+) -> Generator[int]:
+    """Add the square of the gradient of each number, step by step, each of which gives 1; see `fisher_information`."""
+    with _still(trainer.lightning_module, parameters):
         for micro_batches in islice(_steps(trainer), steps):
-            count += 1
             for total, gradient in zip(totals, _gradient(trainer, parameters, micro_batches), strict=True):
                 total.addcmul_(gradient, gradient)
-    return [total / count for total in totals], count
+            yield 1
 
 
 def _gradient(

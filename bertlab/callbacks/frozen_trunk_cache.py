@@ -14,12 +14,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.trunk_filling import (
     dividable_task,
     epochs_of,
     filled_store,
+    filling,
     remove_leftovers,
     rows_of,
     store_of,
@@ -113,23 +115,25 @@ class FrozenTrunkCache(Strategy):
         )
 
     def untimed(self, run: Run) -> str | None:
-        """That rows are run through the frozen blocks before they are read."""
-        module = run.trainer.lightning_module
-        assert isinstance(module, HasEncoderBlocks)
-        self._watch = TrunkWatch(module.encoder_blocks())
-        blocks, obstacle = self._frozen(run.trainer, module)
-        if blocks == 0 or obstacle:
+        """That rows are read, whatever room there is, and that those of the validation split are kept too."""
+        if not self._planned(run):
             return None
         return (
             "what frozen blocks make of each row is read and not computed; so they are timed, with every row kept "
-            "(max_gib); the duration is without the pass forward over the training split that fills the cache"
+            "(max_gib); the pass over the training split that fills the cache is a line of its own, the one over the "
+            "validation split is left out, as validations are"
         )
+
+    def pass_before(self, run: Run) -> DataPass | None:
+        """The one that fills the cache when other blocks are frozen."""
+        blocks = self._planned(run)
+        return filling(run.trainer, blocks, int(self.max_gib * GIB), self._dtype) if blocks else None
 
     def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
         """Keep the rows of the step."""
         self._forget()
-        blocks, obstacle = self._frozen(run.trainer, run.trainer.lightning_module)
-        if blocks and not obstacle:
+        blocks = self._planned(run)
+        if blocks:
             self._answer(run.trainer.lightning_module)
             lookup = self._lookup
             assert lookup is not None
@@ -228,6 +232,14 @@ class FrozenTrunkCache(Strategy):
         """Be asked by the task from now on."""
         assert isinstance(module, HasTrunk)
         module.known_trunk = self._lookup = TrunkLookup(module)
+
+    def _planned(self, run: Run) -> int:
+        """Of how many blocks the output would be kept in the stage of a plan."""
+        module = run.trainer.lightning_module
+        assert isinstance(module, HasEncoderBlocks)
+        self._watch = TrunkWatch(module.encoder_blocks())
+        blocks, obstacle = self._frozen(run.trainer, module)
+        return 0 if obstacle else blocks
 
     def _frozen(self, trainer: Trainer, module: LightningModule) -> tuple[int, str | None]:
         """How many of the lowest blocks are frozen, and why what they give is not kept; None: it is."""

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.run import Run
 from bertlab.callbacks.training_pass import TrainingPass
@@ -146,6 +147,16 @@ class Strategy(Callback):
 
     def untimed(self, run: Run) -> str | None:
         """What the timed steps of `bertlab plan` do not show while it is in a stage, for readers; None: nothing.
+
+        Args:
+            run: as the strategy sees it in the stage that it is in.
+        """
+        return None
+
+    def pass_before(self, run: Run) -> DataPass | None:
+        """The pass over data that it makes before the next step, in which it is in a stage; None: it makes none.
+
+        `bertlab plan` asks for it, and times a part of it.
 
         Args:
             run: as the strategy sees it in the stage that it is in.

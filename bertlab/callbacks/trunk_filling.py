@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
+from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.run import Run
-from bertlab.callbacks.trunk_store import TrunkStore
+from bertlab.callbacks.trunk_store import TrunkStore, rows_with_room
 from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork, TextBatch
 from bertlab.samplers.sorted_batches import sorted_batches
 
@@ -76,6 +79,42 @@ def filled_store(
             _show(trainer, f"Frozen trunk, {split}", number + 1, len(batches))
     trainer.strategy.barrier("FrozenTrunkCache: filled")
     return store
+
+
+def filling(trainer: Trainer, blocks: int, max_bytes: int, dtype: torch.dtype | None) -> DataPass:
+    """The pass of `filled_store` over the training split.
+
+    Its pieces, the same on all ranks, begin with rows of a usual length.
+
+    Args:
+        trainer: of the task and the data.
+        blocks: how many blocks are frozen.
+        max_bytes: that may be kept.
+        dtype: of what is kept; None: as it was computed.
+    """
+    task, rows = trainer.lightning_module, rows_of(trainer, "train")
+    assert isinstance(task, HasTrunk)
+    unit = task.trunk_unit(blocks)
+    assert unit is not None
+
+    def output(row_numbers: npt.NDArray[np.int64]) -> Tensor:
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            return task.trunk(rows.batch(row_numbers).to(task.device), blocks).to("cpu", dtype)
+
+    sample = output(np.array([int(np.argmin(rows.lengths))]))
+    kept = rows_with_room(rows.lengths, unit, max_bytes // (sample.shape[-1] * sample.itemsize))
+    batches = [kept[places] for places in sorted_batches(rows.lengths[kept], FILL_TOKENS)]
+
+    def pieces() -> Generator[int]:
+        middle = len(batches) // 2
+        for batch in batches[middle:] + batches[:middle]:
+            output(batch)
+            yield int(rows.lengths[batch].sum())
+
+    tokens = [int(rows.lengths[batch].sum()) for batch in batches]
+    amount = max(sum(tokens[rank :: trainer.num_devices]) for rank in range(trainer.num_devices))
+    what = f"fills the cache: {len(kept):,} rows forward through {blocks} frozen blocks"
+    return DataPass(what, f"{blocks} blocks", amount, pieces)
 
 
 def store_of(

@@ -51,18 +51,16 @@ class TrunkStore:
         self.lengths, self.path = lengths, path
         self._unit, self._given = unit, sample.dtype
         self._dtype, width = dtype or sample.dtype, sample.shape[-1]
-        room = max_bytes // (width * self._dtype.itemsize)
-        longest_first = np.argsort(-lengths, kind="stable")
-        counts = lengths[longest_first] if unit == "token" else np.ones(len(lengths), dtype=np.int64)
-        ends = np.cumsum(counts)
         #: the rows that are kept, longest first.
-        self.rows = longest_first[: int(np.searchsorted(ends, room, side="right"))]
+        self.rows = rows_with_room(lengths, unit, max_bytes // (width * self._dtype.itemsize))
+        counts = _vectors(lengths[self.rows], unit)
+        ends = np.cumsum(counts)
         #: (n,) number of the first vector of each row, −1 where it is not kept.
         starts = np.full(len(lengths), -1)
-        starts[self.rows] = (ends - counts)[: len(self.rows)]
+        starts[self.rows] = ends - counts
         self._starts = torch.from_numpy(starts)
         self._fingerprints = torch.zeros(len(lengths), dtype=torch.int64)
-        self._total = int(ends[len(self.rows) - 1]) if len(self.rows) else 0
+        self._total = int(counts.sum())
         self.bytes = self._total * width * self._dtype.itemsize
         self._values = self._mapped(width)
 
@@ -134,3 +132,27 @@ class TrunkStore:
             str(self.path), shared=True, size=self.bytes // self._dtype.itemsize, dtype=self._dtype
         )
         return flat.view(-1, width)
+
+
+def rows_with_room(
+    lengths: npt.NDArray[np.int64], unit: Literal["token", "sequence"], room: int
+) -> npt.NDArray[np.int64]:
+    """The rows that are kept, longest first.
+
+    Args:
+        lengths: (n,) tokens of each row.
+        unit: for what there is a vector each.
+        room: vectors at most.
+
+    Examples:
+        >>> rows_with_room(np.array([2, 7, 3, 4]), "token", 12).tolist()
+        [1, 3]
+    """
+    longest_first = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(_vectors(lengths[longest_first], unit))
+    return longest_first[: int(np.searchsorted(ends, room, side="right"))]
+
+
+def _vectors(lengths: npt.NDArray[np.int64], unit: Literal["token", "sequence"]) -> npt.NDArray[np.int64]:
+    """(n,) vectors of each row."""
+    return lengths if unit == "token" else np.ones(len(lengths), dtype=np.int64)

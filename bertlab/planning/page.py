@@ -8,7 +8,7 @@ from html import escape
 
 from bertlab.planning import wording
 from bertlab.planning.plan import Plan
-from bertlab.planning.table import RIGHT, facts, spans_rows, stages_rows
+from bertlab.planning.table import RIGHT, facts, passes_rows, spans_rows, stages_rows
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b2a41; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
@@ -34,7 +34,9 @@ def page(plan: Plan, picture: bytes) -> str:
     warned = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in plan.warnings)
     said = "".join(f"<p><b>{escape(label)}</b> {escape(value)}</p>" for label, value in facts(plan))
     remarks = "".join(f"<p>{escape(remark)}</p>" for remark in plan.remarks)
-    tables = "".join(_table(*table) for table in (spans_rows(plan), stages_rows(plan)) if table[2])
+    tables = "".join(
+        _table(*table) for table in (spans_rows(plan), passes_rows(plan), stages_rows(plan)) if table[2]
+    )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Plan of {name}</title><style>{_STYLE}</style></head><body>

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from bertlab.planning.planned_pass import PlannedPass
 from bertlab.planning.planned_step import PlannedStep
 from bertlab.planning.span import Span, spans_of
 from bertlab.planning.strategy_stage import StrategyStage
@@ -21,6 +22,7 @@ class Plan:
         steps_per_epoch: optimizer steps of an epoch.
         steps: in order; of a long training a choice.
         stages: of the strategies, by strategy and in order.
+        passes: over data, beside the steps, in order; none where no steps were timed.
         validations: optimizer steps taken before each validation.
         warnings: what will not happen as the configuration may have meant it.
         remarks: what the reader has to know of the numbers.
@@ -34,6 +36,7 @@ class Plan:
     steps_per_epoch: int
     steps: Sequence[PlannedStep]
     stages: Sequence[StrategyStage]
+    passes: Sequence[PlannedPass]
     validations: Sequence[int]
     warnings: Sequence[str]
     remarks: Sequence[str]
@@ -68,9 +71,10 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of all optimizer steps; None where none were timed."""
+        """Of all optimizer steps, and of the passes beside them; None where no steps were timed."""
         known = [span.seconds for span in self.spans]
-        return None if None in known else sum(s for s in known if s is not None)
+        beside = sum(made.seconds for made in self.passes)
+        return None if None in known else beside + sum(s for s in known if s is not None)
 
     @property
     def memory(self) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.holding import Holding
 from bertlab.callbacks.strategy import Strategy
 from bertlab.planning.standpoint import Standpoint
@@ -29,6 +30,9 @@ class StrategiesSeen:
         self._stages: dict[str, list[StrategyStage]] = {_name(s): [] for s in conductor.strategies}
         #: of each step at which any stage begins, what strategies say that timing does not show.
         self._untimed: list[tuple[int, str, Mapping[str, str]]] = []
+        #: the passes over data, by strategy, that come before the step that was moved to, beside it.
+        self.passes: Mapping[str, DataPass] = {}
+        self._keys: Mapping[str, str] = {}
         #: the stage that each strategy is in, by its name; another object when any of them has changed.
         self.current: Mapping[str, int] = {}
 
@@ -58,13 +62,22 @@ class StrategiesSeen:
                 if waits == "validation" and not self._standpoint.validates:
                     waits = None
                 known.append(StrategyStage(name, current[name], run.stage_start, total, waits, notes))
+        self.passes = {}
         if current != self.current:
             self.current = current
+            self.passes = self._passes()
             found = {_name(s): s.untimed(self._conductor.run_of(s)) for s in self._conductor.strategies}
             freezing = [_name(s) for s in self._conductor.strategies if "trainable" in s.touches]
             stage = ", ".join(f"{name} {current[name]}" for name in freezing)
             self._untimed.append((holding.step, stage, {name: text for name, text in found.items() if text}))
         return holding
+
+    def _passes(self) -> Mapping[str, DataPass]:
+        """The passes that strategies make in the stages that they are in, but for those that they have made already."""
+        asked = {_name(s): s.pass_before(self._conductor.run_of(s)) for s in self._conductor.strategies}
+        found = {name: made for name, made in asked.items() if made is not None}
+        known, self._keys = self._keys, {name: made.key for name, made in found.items()}
+        return {name: made for name, made in found.items() if known.get(name) != made.key}
 
     def untimed(self) -> Iterator[str]:
         """What timed steps do not show, by strategy; with the steps that it is true of, if not of all."""

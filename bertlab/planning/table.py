@@ -32,7 +32,7 @@ def show(plan: Plan, console: Console | None = None) -> None:
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH)
-    for title, header, rows in (spans_rows(plan), stages_rows(plan)):
+    for title, header, rows in (spans_rows(plan), passes_rows(plan), stages_rows(plan)):
         if rows:
             table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             for column in header:
@@ -65,6 +65,7 @@ RIGHT = {
     "easiest share",
     "a step",
     "in all",
+    "of the duration",
     "memory",
 }
 
@@ -98,6 +99,22 @@ def throughout(plan: Plan) -> dict[str, str]:
     return found
 
 
+def passes_rows(plan: Plan) -> tuple[str, list[str], list[list[str]]]:
+    """The passes over data beside the steps: title, header and rows."""
+    total = plan.seconds
+    rows = [
+        [
+            f"before step {made.step:,}",
+            made.strategy,
+            made.what,
+            wording.duration(made.seconds),
+            wording.share(made.seconds, total),
+        ]
+        for made in plan.passes
+    ]
+    return "passes beside the steps", ["when", "strategy", "what it does", "in all", "of the duration"], rows
+
+
 def stages_rows(plan: Plan) -> tuple[str, list[str], list[list[str]]]:
     """The stages of the strategies: title, header and rows."""
     rows = [
@@ -123,11 +140,12 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     found.append(("validations", f"{len(plan.validations):,}"))
     found += [(f"{name}, throughout", value) for name, value in throughout(plan).items()]
     if cost.timed:
+        beside = ", with the passes beside the steps" if plan.passes else ""
         found.append(
             (
                 "duration",
-                f"about {wording.duration(plan.seconds)} on {plan.machine}, without validations and checkpoints "
-                "(from the seconds of timed steps, in proportion to tokens where they are known)",
+                f"about {wording.duration(plan.seconds)} on {plan.machine}{beside}, without validations and "
+                "checkpoints (from the seconds of timed steps, in proportion to tokens where they are known)",
             )
         )
     gradients = max(step.cost.gradients for step in plan.steps)

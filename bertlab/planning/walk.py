@@ -15,6 +15,7 @@ from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.strategy import Strategy
 from bertlab.planning.plan import Plan
 from bertlab.planning.plan_settings import PlanSettings
+from bertlab.planning.planned_pass import PlannedPass, seconds_of
 from bertlab.planning.planned_step import PlannedStep
 from bertlab.planning.standpoint import Standpoint
 from bertlab.planning.strategies_seen import Notes, StrategiesSeen
@@ -44,6 +45,7 @@ class Walk:
         self.blocks = _parameters_of_blocks(trainer.optimizers)
         self.labels = _labels(trainer)
         self.steps: list[PlannedStep] = []
+        self.passes: list[PlannedPass] = []
         self.validations: list[int] = []
         self._stages: Mapping[str, int] = {}
         self._trained: dict[str, float] = {}
@@ -80,6 +82,7 @@ class Walk:
             steps_per_epoch=self.standpoint.steps_per_epoch,
             steps=self.steps,
             stages=[] if self.strategies is None else self.strategies.stages,
+            passes=self.passes,
             validations=self.validations,
             warnings=warned,
             remarks=list(self._remarks()),
@@ -102,6 +105,7 @@ class Walk:
         if self.strategies is not None:
             weights = self.strategies.move().class_weights
             works = self.strategies.making_a_difference()
+            self._time_passes(step)
         if not self._trained or (self.strategies and self.strategies.current is not self._stages):
             self._stages = self.strategies.current if self.strategies else {}
             self._trained = {name: _trained(held) / _count(held) for name, held in self.blocks.items()}
@@ -121,6 +125,16 @@ class Walk:
             open_by=tuple(self._open_by(step)),
             cost=self.timed.cost(step, data, works),
         )
+
+    def _time_passes(self, step: int) -> None:
+        """Time the passes that strategies make before a step that the trainer stands before."""
+        assert self.strategies is not None
+        if not self.timed.count:
+            return
+        for name, made in self.strategies.passes.items():
+            seconds = seconds_of(made, self.trainer, self.timed.count)
+            self.passes.append(PlannedPass(name, made.what, step, seconds))
+            self.standpoint.before(step)
 
     def _prepare(self, batches: Sequence[Any]) -> None:
         """Let strategies do what they would have done before a step that is timed."""

@@ -43,6 +43,19 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def share(part: float, whole: float | None) -> str:
+    """A part of a whole, in per cent; "—" where the whole is not known.
+
+    Examples:
+        >>> share(1.0, 8.0), share(0.01, 8.0), share(1.0, None)
+        ('12 %', '0.1 %', '—')
+    """
+    if whole is None:
+        return "—"
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent >= 1 else f"{percent:.1f} %"
+
+
 def number(value: float | None) -> str:
     """A quantity: whole numbers whole, others to three digits; "—" where it is not known.
 

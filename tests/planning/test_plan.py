@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import groupby
 from pathlib import Path
 
 import own_strategies
@@ -258,9 +260,11 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     out = said(capsys)
     assert "0 – 11, or until gradients settle" in out
     assert "from step 1 on AutoFreeze may act" in out
-    of_fisher = "ChildTuning: before the first step the data of 12 steps is passed forward and backward"
-    assert of_fisher in out
-    assert of_fisher in Path("runs/run/plans/0/report.html").read_text()
+    assert (
+        "before step 0 ChildTuning finds the child network: the data of 12 steps, forward and backward" in out
+    )
+    assert "ChildTuning: the child network is not known yet, so gradients are not masked in the steps" in out
+    assert "finds the child network: the data of 12 steps" in Path("runs/run/plans/0/report.html").read_text()
     assert "without the copies of the weights that ExponentialAverage keep" in out
     assert "warning" not in out
 
@@ -286,13 +290,51 @@ def test_steps_that_read_a_cache_are_timed_so(
     counted = ["--trainer.callbacks+=step_facts.LooksIntoTable", "--trainer.accumulate_grad_batches=2"]
     rows = plan(*run, *counted, "--plan.timed_steps=1")
     trained = [int(rows[step]["parameters"]) for step in (0, 12, 24, 30)]
-    # Of each stage two steps of two micro-batches: before the time, without gradients; or within it.
-    before_the_time = [True, True, False, False]
-    assert LooksIntoTable.seen == [
-        found for found in zip(trained, before_the_time, strict=True) for _ in range(4)
+    # Of each stage two steps of two micro-batches: before the time, without gradients; or within it. To fill the cache
+    # the shortest row, to see what is kept of one (also where the stage of the average begins), and twice all rows.
+    looks = [(*found, len(list(of_it))) for found, of_it in groupby(LooksIntoTable.seen)]
+    assert looks == [
+        (trained[0], True, 8),
+        (trained[1], True, 7),
+        (trained[2], False, 4),
+        (trained[3], False, 4),
     ]
-    assert message in said(capsys)
-    assert message in Path("runs/run/plans/0/report.html").read_text()
+    out, page = said(capsys), Path("runs/run/plans/0/report.html").read_text()
+    for said_of_it in (out, page):
+        assert message in said_of_it
+        assert said_of_it.count("fills the cache: ") == 2
+    assert "before step 0 FrozenTrunkCache fills the cache: 192 rows forward through 8 frozen blocks" in out
+    assert "before step 12 FrozenTrunkCache fills the cache: 192 rows forward through 4 frozen blocks" in out
+
+
+def test_passes_beside_the_steps_are_those_of_the_fit_and_part_of_the_duration(
+    bert: str, texts: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows beyond max_gib are not kept; a resumed training fills its cache again, and has found its mask."""
+    strategies = [
+        strategy("StagedUnfreezing", stages=[{"train": ["head"], "until_epoch": 2}, {"train": ["all"]}]),
+        strategy("FrozenTrunkCache", max_gib=1e-5),
+        strategy("ChildTuning", mode="task_driven", fisher_steps=2),
+    ]
+    run = write_run(bert, texts, strategies)
+    monkeypatch.setattr("bertlab.planning.walk.seconds_of", lambda *_: 5 * 3600.0)
+    plan(*run, "--plan.timed_steps=1")
+    first = said(capsys)
+    assert re.search(r"child network: the data of 2 steps, forward and backward 5 h 0 min 50 % ", first)
+    assert "about 10 h 0 min on cpu, with the passes beside the steps" in first
+    fit(*run, "--trainer.max_epochs=1")
+    events = [json.loads(line) for line in Path("runs/run/0/timeline.jsonl").read_text().splitlines()]
+    facts = {event["what"]: event["facts"] for event in events}
+    assert facts["child_network"]["fisher_steps"] == 2
+    assert 0 < facts["cached"]["rows"] < facts["cached"]["of"] == 192
+    assert f"before step 0 FrozenTrunkCache fills the cache: {facts['cached']['rows']} rows" in first
+    capsys.readouterr()
+    plan(*run, "--plan.timed_steps=1", "--ckpt_path=last")
+    resumed = said(capsys)
+    assert f"before step 12 FrozenTrunkCache fills the cache: {facts['cached']['rows']} rows" in resumed
+    assert "child network" not in resumed
+    plan(*run, UNTIMED)
+    assert "fills the cache" not in said(capsys)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "schedule_free"])
