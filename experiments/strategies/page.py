@@ -21,7 +21,7 @@ SCORES = ROOT / "experiments" / "strategies" / "results.csv"
 COSTS = ROOT / "experiments" / "cost_of_strategies" / "results.csv"
 #: What a difference has to fall below, adjusted for the number of strategies, to be called one.
 LEVEL = 0.05
-COLUMNS = ("step_seconds", "memory_mib")
+COLUMNS = {"step_seconds": "a step", "memory_mib": "memory"}
 
 
 def main() -> None:
@@ -32,7 +32,8 @@ def main() -> None:
 def write_page(output: Path) -> None:
     """The table of all files of configs/callbacks, between the marks of the README in a folder."""
     fragments = {path.stem: comment_of(path) for path in sorted(FOLDER.glob("*.yaml"))}
-    write_results(output, markdown_table(page(fragments, read_rows(SCORES), read_rows(COSTS))))
+    costs = read_rows(COSTS) if COSTS.exists() else []
+    write_results(output, markdown_table(page(fragments, read_rows(SCORES), costs)))
 
 
 def comment_of(fragment: Path) -> str:
@@ -48,15 +49,16 @@ def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[s
     Args:
         fragments: from a file's name to its text.
         scores: of the study of strategies.
-        costs: of the study of their costs.
+        costs: of the study of their costs; where there are none, their columns are left out.
     """
     names = list(dict.fromkeys(row["data"] for row in scores))
     found = {name: compared(scores_of([row for row in scores if row["data"] == name])) for name in names}
-    table = [["file", "what it does", *names, "a step", "memory"]]
+    columns = COLUMNS if costs else {}
+    table = [["file", "what it does", *names, *columns.values()]]
     for system, text in fragments.items():
         differences = [difference(found[name].get(system)) for name in names]
         table.append(
-            [f"`{system}`", text, *differences, *(ratio(costs, column, system) for column in COLUMNS)]
+            [f"`{system}`", text, *differences, *(ratio(costs, column, system) for column in columns)]
         )
     return table
 
@@ -64,13 +66,13 @@ def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[s
 def difference(found: tuple[float, float, float] | None) -> str:
     """Points of macro F1 more than plain fine-tuning; bold where it is more than chance.
 
-    >>> difference((0.0123, 0.001, 0.02)), difference((-0.004, 0.2, 0.4)), difference(None)
-    ('**+1.2**', '-0.4', '–')
+    >>> difference((0.0123, 0.001, 0.02)), difference((-0.0001, 0.9, 0.9)), difference(None)
+    ('**+1.2**', '+0.0', '–')
     """
     if found is None:
         return "–"
     change, _, adjusted = found
-    text = f"{100 * change:+.1f}"
+    text = f"{round(100 * change, 1) + 0.0:+.1f}"
     return f"**{text}**" if adjusted < LEVEL else text
 
 

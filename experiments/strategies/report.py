@@ -11,7 +11,7 @@ from scipy import stats
 
 from experiments.figures import picture
 from experiments.results import measured_on, read_rows, write_results
-from experiments.tables import markdown_table
+from experiments.tables import markdown_table, median_ratio
 
 NONE = "none"
 Rows = Sequence[dict[str, Any]]
@@ -23,7 +23,8 @@ def report(output: Path) -> None:
     parts = [measured_on(output)]
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
-        parts += [f"**{data}**", markdown_table(table(of_data))]
+        seeds = len({row["seed"] for row in of_data if row["system"] == NONE})
+        parts += [f"**{data}**, {seeds} seeds", markdown_table(table(of_data))]
     print(*parts, sep="\n\n")
     write_results(output, "\n\n".join(parts))
     draw(rows, output / "figure.png")
@@ -60,7 +61,6 @@ def table(rows: Rows) -> list[list[str]]:
     scores = scores_of(rows)
     found = compared(scores)
     head = ["strategy", "macro F1, mean ± sd", "difference", "p", "p, adjusted", "an epoch, s", "× none"]
-    plain = np.mean([row["epoch_seconds"] for row in rows if row["system"] == NONE])
     lines = [head]
     for system in sorted(scores, key=lambda system: -float(np.mean(scores[system]))):
         seconds = np.mean([row["epoch_seconds"] for row in rows if row["system"] == system])
@@ -72,7 +72,8 @@ def table(rows: Rows) -> list[list[str]]:
             change, p, adjusted = found[system]
             cells += [f"{change:+.4f}", f"{p:.3f}", f"{adjusted:.3f}"]
         name = "none: plain fine-tuning" if system == NONE else f"`{system}`"
-        lines.append([name, *cells, f"{seconds:.1f}", f"{seconds / plain:.2f}"])
+        ratio = median_ratio(rows, "epoch_seconds", system, NONE)
+        lines.append([name, *cells, f"{seconds:.1f}", f"{ratio:.2f}"])
     return lines
 
 
