@@ -63,7 +63,7 @@ def table(rows: Rows) -> list[list[str]]:
     head = ["strategy", "macro F1, mean ± sd", "difference", "p", "p, adjusted", "an epoch, s", "× none"]
     lines = [head]
     for system in sorted(scores, key=lambda system: -float(np.mean(scores[system]))):
-        seconds = np.mean([row["epoch_seconds"] for row in rows if row["system"] == system])
+        seconds = np.median([row["epoch_seconds"] for row in rows if row["system"] == system])
         mean, deviation = np.mean(scores[system]), np.std(scores[system], ddof=1)
         cells = [f"{mean:.4f} ± {deviation:.4f}"]
         if system == NONE:
