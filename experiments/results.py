@@ -53,9 +53,9 @@ def machine() -> str:
     information = Path("/proc/cpuinfo")  # Linux names the processor here only
     lines = information.read_text().splitlines() if information.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    processor = platform.processor()
-    if "model name" in facts:  # which says too little of a virtual machine's processor
-        processor = f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+    processor = facts.get("model name", platform.processor())
+    if "cpu family" in facts:  # the name alone says too little of a virtual machine's processor
+        processor += f" (family {facts['cpu family']}, model {facts['model']})"
     return (
         f"{processor}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}"
