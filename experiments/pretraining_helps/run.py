@@ -24,6 +24,7 @@ from experiments.study import Run, load_study, run_study, study_parser, work_fol
 from experiments.tables import markdown_table
 
 FOLDER = Path(__file__).parent
+HEAD_ALONE = (FOLDER / "head_alone.yaml").relative_to(ROOT)
 STARTS = ("random", "pretrained")
 
 
@@ -70,10 +71,14 @@ def pretrain(study: dict[str, Any], name: str, work: Path) -> dict[str, Any]:
     settings = ["--config", part["config"], "--config", study["overlay"], *part.get("arguments", [])]
     common = [*settings, *run_flags(work, name)]
     before: float | str = ""
+    head_alone: float | str = ""
     if name == "continued":
         flags = [*settings, *run_flags(work, name, "before")]
         run_command([BERTLAB, "validate", *flags], logs / "validate.txt")
         before = read_scores(work / name / "before", "val")["masked_loss"]
+        flags = [*settings, f"--trainer.callbacks+={HEAD_ALONE}", *run_flags(work, name, "head_alone")]
+        run_command([BERTLAB, "fit", *flags], logs / "head_alone.txt")
+        head_alone = logged(work / name / "head_alone", "val/masked_loss")[-1][1]
     cost = run_command([BERTLAB, "fit", *common], logs / "fit.txt")
     if name == "pretraining":  # the probes begin with it
         best = ["--ckpt_path", "best", "--output", str(exported)]
@@ -83,6 +88,7 @@ def pretrain(study: dict[str, Any], name: str, work: Path) -> dict[str, Any]:
     return {
         "score": losses[-1][1],
         "before": before,
+        "head_alone": head_alone,
         "unigram": unigram_loss(ROOT / store),
         "seconds": cost.seconds,
         "curve": " ".join(f"{step}:{loss:.4f}" for step, loss in losses),
@@ -105,7 +111,7 @@ def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Pa
     cost = run_command(command, folder / "log.txt")
     score = read_scores(folder / FIT)[part["score"]]
     shutil.rmtree(folder / FIT / "checkpoints")
-    return {"score": score, "before": "", "unigram": "", "seconds": cost.seconds, "curve": ""}
+    return {"score": score, "before": "", "head_alone": "", "unigram": "", "seconds": cost.seconds, "curve": ""}
 
 
 def encoder_of(start: str, model: str) -> dict[str, Any]:
@@ -114,7 +120,8 @@ def encoder_of(start: str, model: str) -> dict[str, Any]:
         return {"class_path": "bertlab.encoders.pretrained.PretrainedEncoder", "init_args": {"source": model}}
     config = AutoConfig.from_pretrained(model).to_diff_dict()
     kind = config["model_type"]
-    own = AutoConfig.for_model(kind).to_dict().keys() - {"architectures", "dtype", "transformers_version"}
+    others = {"architectures", "dtype", "model_type", "transformers_version"}
+    own = AutoConfig.for_model(kind).to_dict().keys() - others
     return {
         "class_path": "bertlab.encoders.from_config.EncoderFromConfig",
         "init_args": {
@@ -147,12 +154,17 @@ def report(output: Path) -> None:
 
 
 def pretraining_table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A row for each pretraining; its head alone where there was none."""
-    table = [["", "masked loss before, nats", "best guess without context", "masked loss after", "minutes"]]
+    """A row for each pretraining; a table without rows where there was none."""
+    columns = {
+        "before": "masked loss before, nats",
+        "unigram": "best guess without context",
+        "head_alone": "the head alone trained",
+        "score": "masked loss after",
+    }
+    table = [["", *columns.values(), "minutes"]]
     for row in rows:
         if row["part"] != "probe":
-            before = f"{row['before']:.3f}" if row["before"] != "" else "–"
-            losses = [before, f"{row['unigram']:.3f}", f"{row['score']:.3f}"]
+            losses = [f"{row[key]:.3f}" if row[key] != "" else "–" for key in columns]
             table.append([row["part"], *losses, f"{row['seconds'] / 60:.0f}"])
     return table
 
