@@ -28,7 +28,7 @@ from bertlab.cli_checkpoint import (
     tell_label_names,
 )
 from bertlab.cli_compile import compile_model
-from bertlab.cli_hardware import warn_of_emulated_bfloat16
+from bertlab.cli_hardware import check_fsdp1_has_gpus, warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
 from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import Parser, run_cli
@@ -144,6 +144,7 @@ class BertlabCLI(LightningCLI):
         """The trainer, with what is always on beside what the configuration asks for."""
         config = self.config_init[str(self.subcommand)]
         wanted = config.trainer
+        check_fsdp1_has_gpus(wanted.strategy, wanted.accelerator)
         if self.subcommand in {"test", "validate"}:
             config.verbose = False  # the table of results is ours
         if self.subcommand == "predict":
