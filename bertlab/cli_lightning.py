@@ -247,8 +247,8 @@ class BertlabCLI(LightningCLI):
         return loggers
 
     def _before_evaluation(self) -> None:
-        """Refuse a model that has learnt nothing; tell the data module the labels that the checkpoint knows."""
+        """Refuse a model that has learnt nothing or something else; tell the data the labels of the checkpoint."""
         if self.checkpoint is not None and self.checkpoint.is_file():
-            tell_label_names(self.checkpoint, self.datamodule)
+            tell_label_names(self.checkpoint, self.model, self.datamodule)
         elif self.checkpoint is None and not self._wants_untrained:
             check_trained(str(self.subcommand), self.model, self._config.run.name)
