@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.cli_overlays import UsageError
+from bertlab.tasks.checkpoint import LABEL_NAMES, TASK, check_is_of
 from bertlab.tracking.checkpoint_io import NO_FOLDER, read_checkpoint
 
 #: What --ckpt_path says to evaluate a model as it is before any training.
@@ -85,12 +86,19 @@ def check_trained(verb: str, task: LightningModule, run: str) -> None:
     )
 
 
-def tell_label_names(checkpoint: Path, data: Any) -> None:
+def tell_label_names(checkpoint: Path, task: LightningModule, data: Any) -> None:
     """Tell a data module the labels that a checkpoint knows, in their order.
 
     The data to test or to predict may lack a class, or have none at all.
+
+    Raises:
+        ValueError: the checkpoint is of another task of bertlab, whose labels would say nothing to this data.
     """
-    names = read_checkpoint(checkpoint, mmap=True).get("bertlab_label_names")
+    kept = read_checkpoint(checkpoint, mmap=True)
+    name = getattr(task, "name", None)
+    if TASK in kept and name is not None:
+        check_is_of(kept, name)
+    names = kept.get(LABEL_NAMES)
     if names is not None and hasattr(type(data), "label_names"):
         # Of several tasks each has names of its own.
         data.label_names = names if isinstance(names, dict) else tuple(names)

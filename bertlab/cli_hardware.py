@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
+
+from bertlab.cli_overlays import UsageError
 
 #: Instructions of x86 that compute in bfloat16, as /proc/cpuinfo names them.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -39,3 +45,27 @@ def warn_of_emulated_bfloat16(trainer: Trainer, cpu_information: Path = Path("/p
             f"({' or '.join(sorted(BFLOAT16_FLAGS))}), so torch emulates them, many times slower than float32. "
             "Take configs/hardware/cpu.yaml, or --trainer.precision 32-true"
         )
+
+
+def check_fsdp1_has_gpus(strategy: Any, accelerator: Any) -> None:
+    """Refuse FSDP1 where there is no GPU, in the words of a configuration.
+
+    Args:
+        strategy: `trainer.strategy`, a name or an object.
+        accelerator: `trainer.accelerator`, a name or an object.
+
+    Raises:
+        UsageError: FSDP1, and no GPU for it.
+    """
+    if strategy not in FSDPStrategy.get_registered_strategies() and not isinstance(strategy, FSDPStrategy):
+        return
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator in ("gpu", "cuda") or isinstance(accelerator, CUDAAccelerator):
+        return
+    named = [one if isinstance(one, str) else type(one).__name__ for one in (strategy, accelerator)]
+    raise UsageError(
+        f"trainer.strategy: {named[0]} (FSDP1) takes GPUs, and trainer.accelerator is {named[1]} here; it flattens "
+        "parameters besides, so that blocks cannot be told apart. Accepted on a CPU: auto, ddp, or to "
+        "shard the model ModelParallelStrategy (FSDP2) as in configs/hardware/fsdp.yaml"
+    )

@@ -28,7 +28,7 @@ from bertlab.cli_checkpoint import (
     tell_label_names,
 )
 from bertlab.cli_compile import compile_model
-from bertlab.cli_hardware import warn_of_emulated_bfloat16
+from bertlab.cli_hardware import check_fsdp1_has_gpus, warn_of_emulated_bfloat16
 from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
 from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import Parser, run_cli
@@ -144,6 +144,7 @@ class BertlabCLI(LightningCLI):
         """The trainer, with what is always on beside what the configuration asks for."""
         config = self.config_init[str(self.subcommand)]
         wanted = config.trainer
+        check_fsdp1_has_gpus(wanted.strategy, wanted.accelerator)
         if self.subcommand in {"test", "validate"}:
             config.verbose = False  # the table of results is ours
         if self.subcommand == "predict":
@@ -246,8 +247,8 @@ class BertlabCLI(LightningCLI):
         return loggers
 
     def _before_evaluation(self) -> None:
-        """Refuse a model that has learnt nothing; tell the data module the labels that the checkpoint knows."""
+        """Refuse a model that has learnt nothing or something else; tell the data the labels of the checkpoint."""
         if self.checkpoint is not None and self.checkpoint.is_file():
-            tell_label_names(self.checkpoint, self.datamodule)
+            tell_label_names(self.checkpoint, self.model, self.datamodule)
         elif self.checkpoint is None and not self._wants_untrained:
             check_trained(str(self.subcommand), self.model, self._config.run.name)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from bertlab.cli import main
-from tests.doubles.evil import Evil
 from tests.system.tiny_project import write_project, write_texts
 from tests.tokenizers import write_tokenizer
 
@@ -23,15 +19,20 @@ STAGED = "bertlab.callbacks.staged_unfreezing.StagedUnfreezing"
 COSTS = "bertlab.callbacks.cost_weighted_loss.CostWeightedLoss"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with run.yaml, a tiny model and forty texts; nothing is written into it."""
-    folder = tmp_path_factory.mktemp("project")
+def write_forty(folder: Path) -> None:
+    """run.yaml, a tiny model and forty texts."""
     config = yaml.safe_load(write_project(folder, callbacks=[], max_epochs=1).read_text())
     write_texts(folder / "texts.csv", 40)
-    write_tokenizer(folder / "larger", [f"word{i}" for i in range(300)])
     config["wandb"]["mode"] = "offline"
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `write_forty` writes, and another tokenizer; nothing is written into it."""
+    folder = tmp_path_factory.mktemp("project")
+    write_forty(folder)
+    write_tokenizer(folder / "larger", [f"word{i}" for i in range(300)])
     return folder
 
 
@@ -48,6 +49,13 @@ def texts_with(label: Callable[[int, str], str] = lambda _, label: label, text: 
         f"{text if text is not None and i == 7 else t},{label(i, name)}" for i, (t, name) in enumerate(rows)
     ]
     return "\n".join(["text,label", *lines]) + "\n"
+
+
+def lines_with(**seventh: str) -> str:
+    """Forty lines of JSON, of which the eighth may hold something else, as it is written in JSON."""
+    rows = [{"text": f'"the offer {i}"', "label": '"spam"' if i % 3 == 0 else '"ham"'} for i in range(40)]
+    rows[7] |= seventh
+    return "".join(f'{{"text": {row["text"]}, "label": {row["label"]}}}\n' for row in rows)
 
 
 def callback(path: str, **init_args: Any) -> list[str]:
@@ -68,6 +76,26 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
 }
 
+#: What my.jsonl holds.
+LINES: dict[str, tuple[str, str]] = {
+    "a text that is NaN": (
+        lines_with(text="NaN"),
+        r"my\.jsonl: column text holds values of more than one type: str .*, number \(first in row 8: nan\)",
+    ),
+    "texts that are NaN": (
+        lines_with().replace('"the offer', 'NaN, "was": "the offer'),
+        r"my\.jsonl: column 'text' has no text in rows 1, 2, 3",
+    ),
+    "labels of two types": (
+        lines_with(label="1"),
+        r"my\.jsonl: column label holds values of more than one type: str .*, number \(first in row 8: 1\)",
+    ),
+    "a label that is NaN": (
+        lines_with(label="NaN"),
+        r"my\.jsonl: column label holds values of more than one type: str .*, number \(first in row 8: nan\)",
+    ),
+}
+
 
 def staged(*ends: int, train: str = "head") -> list[str]:
     stages: list[dict[str, Any]] = [{"train": [train], "until_step": end} for end in ends]
@@ -82,6 +110,10 @@ FLAGS: dict[str, tuple[list[str], str]] = {
         r"encoder\.source: cannot read 'nobody/nothing'",
     ),
     "no such tokenizer": (["--data.tokenizer=nobody/nothing"], r"tokenizer: 'nobody/nothing' cannot be read"),
+    "a class that no training row has": (
+        ['--data.label_names=["ham", "spam", "eggs"]'],
+        r"label_names: eggs: no training row of .*texts\.csv has it\. Labels found: ham, spam",
+    ),
     "a larger vocabulary": (
         ["--data.tokenizer={project}/larger"],
         r"has 305 tokens, the embedding of the encoder .* only 160 rows",
@@ -139,7 +171,8 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     ),
     "sharding that flattens": (
         ["--trainer.strategy=fsdp", *callback(STAGED)],
-        r"trainer: The strategy `fsdp` requires a GPU accelerator",
+        r"trainer\.strategy: fsdp \(FSDP1\) takes GPUs, and trainer\.accelerator is cpu.* on a CPU: auto, ddp, or "
+        r".*configs/hardware/fsdp\.yaml",
     ),
 }
 
@@ -158,12 +191,31 @@ def assert_refused(args: list[str], message: str, capsys: pytest.CaptureFixture[
     assert not list(Path().glob("runs/*/*")), "a run that has not begun has no directory"
 
 
-@pytest.mark.parametrize("fault", FILES)
+@pytest.mark.parametrize("fault", [*FILES, *LINES])
 def test_texts(fault: str, project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content, message = FILES[fault]
-    (in_tmp / "my.csv").write_bytes(content.encode() if isinstance(content, str) else content)
-    assert_refused(["fit", "--config", str(project / "run.yaml"), "--data.source=my.csv"], message, capsys)
+    content, message = (FILES | LINES)[fault]
+    file = in_tmp / ("my.csv" if fault in FILES else "my.jsonl")
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    command = ["fit", "--config", str(project / "run.yaml"), f"--data.source={file.name}"]
+    assert_refused(command, message, capsys)
     assert not list(in_tmp.glob("cache/tokens/*")), "nothing was tokenised"
+
+
+def test_a_class_of_which_no_training_row_is_left(
+    project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its only text is one of the validation split too."""
+    (in_tmp / "train.csv").write_text(texts_with(lambda i, label: "eggs" if i == 7 else label, text="win"))
+    (in_tmp / "validation.csv").write_text("text,label\nwin,eggs\nlunch,ham\n")
+    files = json.dumps({"train": "train.csv", "validation": "validation.csv"})
+    flags = [
+        "--data.source=null",
+        f"--data.files={files}",
+        "--data.deduplicate=true",
+        "--data.test_fraction=0",
+    ]
+    message = r"train\.csv: no training row is left of the classes eggs"
+    assert_refused(["fit", "--config", str(project / "run.yaml"), *flags], message, capsys)
 
 
 @pytest.mark.parametrize("fault", FLAGS)
@@ -182,104 +234,3 @@ def test_texts_of_which_none_are_to_test(
     run = in_tmp / "runs/run/0"
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
     assert not (run / "results.json").exists()
-
-
-@pytest.fixture(scope="module")
-def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """best.ckpt of a run somewhere else."""
-    root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BERTLAB_CACHE", str(root / "cache"))
-        main(
-            ["fit", "--config", str(project / "run.yaml"), f"--run.root={root}", "--run.test_after_fit=false"]
-        )
-    return root / "run/0/checkpoints/best.ckpt"
-
-
-def with_evil(content: bytes) -> bytes:
-    found = torch.load(io.BytesIO(content), weights_only=True)
-    return saved(found | {"evil": Evil(Path("executed"))})
-
-
-def of_words(content: bytes) -> bytes:
-    return saved(torch.load(io.BytesIO(content), weights_only=True) | {"bertlab_task": "TokenClassification"})
-
-
-def saved(checkpoint: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    return buffer.getvalue()
-
-
-MALICIOUS = (with_evil, r"mine\.ckpt holds more than tensors and plain values.*: refused")
-TRUNCATED = (lambda content: content[: len(content) // 2], r"mine\.ckpt is truncated")
-OF_WORDS = (
-    of_words,
-    "the checkpoint is of the task TokenClassification, the model is SequenceClassification",
-)
-
-
-@pytest.mark.parametrize(
-    ("verb", "spoil", "message"),
-    [
-        ("fit", *MALICIOUS),
-        ("test", *MALICIOUS),
-        ("predict", *MALICIOUS),
-        ("fit", *TRUNCATED),
-        ("test", *OF_WORDS),
-        ("fit", *OF_WORDS),
-    ],
-)
-def test_checkpoints(
-    verb: str,
-    spoil: Callable[[bytes], bytes],
-    message: str,
-    project: Path,
-    trained: Path,
-    in_tmp: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (in_tmp / "mine.ckpt").write_bytes(spoil(trained.read_bytes()))
-    assert_refused([verb, "--config", str(project / "run.yaml"), "--ckpt_path=mine.ckpt"], message, capsys)
-    assert not (in_tmp / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("verb", "flag", "content", "message"),
-    [
-        (
-            "test",
-            "--data.source=my.csv",
-            texts_with(lambda i, label: "eggs" if i == 7 else label),
-            r"my\.csv: unknown label 'eggs' in row 8\. Accepted labels: ham, spam",
-        ),
-        (
-            "predict",
-            "--data.predict_source=my.csv",
-            "sentence,text_of_it\nx,y\n",
-            r"my\.csv: no column 'text' \(text_column: text\).*found are: sentence, text_of_it",
-        ),
-        (
-            "predict",
-            "--data.predict_source=my.csv",
-            "text,n\nx,1\n,2\n",
-            r"my\.csv: column 'text' has no text in row 2",
-        ),
-    ],
-    ids=["a label that training did not know", "predict other columns", "predict an empty text"],
-)
-def test_texts_that_do_not_go_with_a_trained_model(
-    verb: str,
-    flag: str,
-    content: str,
-    message: str,
-    project: Path,
-    trained: Path,
-    in_tmp: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (in_tmp / "my.csv").write_text(content)
-    shutil.copy(trained, in_tmp / "mine.ckpt")
-    assert_refused(
-        [verb, "--config", str(project / "run.yaml"), "--ckpt_path=mine.ckpt", flag], message, capsys
-    )

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from bertlab.cli_hardware import warn_of_emulated_bfloat16
+from bertlab.cli_hardware import check_fsdp1_has_gpus, warn_of_emulated_bfloat16
+from bertlab.cli_overlays import UsageError
 
 
 def trainer(precision: Any) -> Trainer:
@@ -46,3 +50,23 @@ def test_is_silent_where_nobody_knows(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         warn_of_emulated_bfloat16(made, tmp_path / "absent")
         warn_of_emulated_bfloat16(made, other)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "accelerator"),
+    [("fsdp", "cpu"), ("fsdp_cpu_offload", CPUAccelerator()), (FSDPStrategy(), "auto")],
+)
+def test_fsdp1_on_a_cpu_is_refused(strategy: Any, accelerator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        UsageError, match=r"trainer\.strategy: (fsdp|FSDPS).*accelerator is (cpu|CPUA).*fsdp\.yaml"
+    ):
+        check_fsdp1_has_gpus(strategy, accelerator)
+
+
+def test_gpus_and_other_ways_of_sharing_are_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for accelerator in ("auto", "gpu", "cuda", CUDAAccelerator()):
+        check_fsdp1_has_gpus("fsdp", accelerator)
+    for strategy in ("auto", "ddp", ModelParallelStrategy()):
+        check_fsdp1_has_gpus(strategy, "cpu")

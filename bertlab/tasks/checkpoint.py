@@ -19,6 +19,22 @@ def describe(checkpoint: dict[str, Any], task: str, problem: str, label_names: S
     checkpoint[LABEL_NAMES] = None if label_names is None else list(label_names)
 
 
+def check_is_of(checkpoint: Mapping[str, Any], task: str) -> None:
+    """Refuse a checkpoint of another task.
+
+    Args:
+        checkpoint: as loaded.
+        task: class name of the model's task.
+
+    Raises:
+        ValueError: it is one, or of no task of bertlab.
+    """
+    if TASK not in checkpoint:
+        raise ValueError(f"the checkpoint is not of a bertlab task: it has no {TASK!r}, the model is {task}")
+    if checkpoint[TASK] != task:
+        raise ValueError(f"the checkpoint is of the task {checkpoint[TASK]}, the model is {task}")
+
+
 def check_task(
     checkpoint: Mapping[str, Any],
     task: str,
@@ -41,10 +57,7 @@ def check_task(
     Raises:
         ValueError: it is one; the message names what the checkpoint has and what the model has.
     """
-    if TASK not in checkpoint:
-        raise ValueError(f"the checkpoint is not of a bertlab task: it has no {TASK!r}, the model is {task}")
-    if checkpoint[TASK] != task:
-        raise ValueError(f"the checkpoint is of the task {checkpoint[TASK]}, the model is {task}")
+    check_is_of(checkpoint, task)
     if checkpoint[PROBLEM] != problem:
         raise ValueError(
             f"the checkpoint is of the {problem_key} {checkpoint[PROBLEM]!r}, model.init_args.{problem_key} is "

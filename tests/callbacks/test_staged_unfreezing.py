@@ -8,6 +8,8 @@ import torch
 
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.unfreezing_plans import Stage, planned
+from tests.bits import assert_equal
+from tests.callbacks.contract.fragments import SaveAfter, run
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
 
 ALL = ["embeddings", "layer.0", "layer.1", "layer.2", "head"]
@@ -84,6 +86,24 @@ def test_best_weights_of_a_stage_are_put_back(tmp_path: Path) -> None:
         assert torch.equal(weights, kept[12][name]), name
     assert not torch.equal(kept[12]["head.weight"], kept[17]["head.weight"])
     assert (18, "StagedUnfreezing", "restore_best", {"value": 0.5, "of_step": 12}) in timeline.events
+
+
+def test_best_weights_outlive_a_kill_before_the_next_stage(tmp_path: Path) -> None:
+    """Bit for bit: what is trained, told and left is that of a training which was never killed."""
+
+    def train(**arguments: Any) -> Any:
+        strategy = StagedUnfreezing(plan="top_k", top=1, stage_epochs=3, restore_best="val/loss")
+        task = TinyTask(validation_losses=[1.0, 0.5, 0.7, 0.6])  # best after step 12
+        return run([strategy], tmp_path, task=task, enable_checkpointing=True, **arguments)
+
+    whole = train(callbacks=(SaveAfter(tmp_path, {12, 16}),))
+    assert (18, "StagedUnfreezing", "restore_best", {"value": 0.5, "of_step": 12}) in whole[2]
+    for step in (12, 16):
+        weights, steps, events, optimizer = train(ckpt_path=tmp_path / f"step={step}.ckpt")
+        assert events == [event for event in whole[2] if event[0] >= step]
+        assert_equal(steps, whole[1][step:], f"steps after {step}")
+        assert_equal(dict(weights.state_dict()), dict(whole[0].state_dict()), f"weights after {step}")
+        assert_equal(optimizer, whole[3], f"optimizer after {step}")
 
 
 @pytest.mark.parametrize(

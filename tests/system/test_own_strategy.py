@@ -1,4 +1,4 @@
-"""The README's strategy, as a newcomer would copy it: it trains, resumes and shows up in the timeline."""
+"""The README's strategy, as a newcomer would copy it: it trains, resumes, keeps ranks equal and is on the timeline."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import json
 import re
 from pathlib import Path
 
-import torch
 import yaml
 
 from tests.bits import assert_equal
-from tests.system.test_kill import killed
-from tests.system.tiny_project import bertlab, bertlab_from_scratch, write_project
+from tests.system.test_kill import killed, state
+from tests.system.tiny_project import (
+    bertlab,
+    bertlab_from_scratch,
+    bertlab_on_two_ranks,
+    write_project,
+)
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_strategy_of_the_readme(tmp_path: Path) -> None:
+def write_own(folder: Path) -> list[str]:
+    """gradual.py, with the code of the README, beside a project; returns the command line of its fit."""
     code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert code is not None
-    (tmp_path / "gradual.py").write_text(code.group(1))
-    config = write_project(tmp_path, callbacks=[])
-    own = [
-        "fit",
-        "--config",
-        str(config),
-        "--trainer.callbacks+=gradual.Gradual",
-        "--trainer.callbacks.decay",
-        "0.8",
-    ]
+    (folder / "gradual.py").write_text(code.group(1))
+    config = write_project(folder, callbacks=[])
+    own = ["--trainer.callbacks+=gradual.Gradual", "--trainer.callbacks.decay", "0.8"]
+    return ["fit", "--config", str(config), *own, "--checkpoints.every_steps", "2"]
+
+
+def test_the_strategy_of_the_readme(tmp_path: Path) -> None:
+    own = write_own(tmp_path)
     bertlab_from_scratch(tmp_path, *own, "--run.name", "whole")
     whole = tmp_path / "runs/whole/0"
     events = [json.loads(line) for line in (whole / "timeline.jsonl").open()]
@@ -40,10 +43,22 @@ def test_the_strategy_of_the_readme(tmp_path: Path) -> None:
     assert kept_config["trainer"]["callbacks"][-1]["class_path"] == "gradual.Gradual"
 
     # Killed in the middle of the second epoch, it goes on.
-    own += ["--run.name", "killed", "--checkpoints.every_steps", "2"]
+    own += ["--run.name", "killed"]
     assert killed(tmp_path, own, after_step=17, delay=0.0)
     bertlab(tmp_path, *own, "--ckpt_path", "last")
-    runs = (tmp_path / "runs/killed/0", whole)
-    kept = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs]
-    assert_equal(kept[0], kept[1])
-    assert (runs[0] / "timeline.jsonl").read_text() == (whole / "timeline.jsonl").read_text()
+    run = tmp_path / "runs/killed/0"
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_equal(state(run, name), state(whole, name), name)
+    for name in ("metrics.csv", "timeline.jsonl"):
+        assert (run / name).read_text() == (whole / name).read_text(), name
+
+
+def test_it_keeps_two_ranks_equal(tmp_path: Path) -> None:
+    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp", "--run.version=0"]
+    watched = "--trainer.callbacks+=same_on_both_ranks.SameOnBothRanks"
+    bertlab_on_two_ranks(tmp_path, *write_own(tmp_path), watched, *ranks)
+    run = tmp_path / "runs/run/0"
+    events = [json.loads(line) for line in (run / "timeline.jsonl").open()]
+    assert [len(event["facts"]["blocks"]) for event in events if event["what"] == "trainable"] == [2, 3, 4]
+    reached = state(run)
+    assert reached["global_step"] == 36

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bertlab.tracking.checkpoint_io import read_checkpoint
-from tests.system.tiny_project import bertlab_from_scratch, bertlab_on_two_ranks
+from tests.system.tiny_project import bertlab_on_two_ranks
 
 CONFIG = {
     "model": {"class_path": "small.SmallTask"},
@@ -31,8 +31,7 @@ CONFIG = {
 @pytest.mark.timeout(600)
 def test_fit_resume_and_predict(in_tmp: Path) -> None:
     Path("two.yaml").write_text(yaml.safe_dump(CONFIG))
-    # The second process is Lightning's own; those of the other commands are as torchrun starts them.
-    bertlab_from_scratch(in_tmp, "fit", "--config", "two.yaml")
+    bertlab_on_two_ranks(in_tmp, "fit", "--config", "two.yaml", "--run.version=0")
     more = ("--ckpt_path=last", "--trainer.max_epochs=2")
     bertlab_on_two_ranks(in_tmp, "fit", "--config", "two.yaml", *more)
     bertlab_on_two_ranks(in_tmp, "predict", "--config", "two.yaml", "--ckpt_path=best")

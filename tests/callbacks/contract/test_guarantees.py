@@ -14,7 +14,7 @@ from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.unfreezing_plans import Stage
 from tests.callbacks.contract.test_combinations import train
-from tests.callbacks.tiny import fit
+from tests.callbacks.tiny import TinyData, fit
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
 
 
@@ -88,4 +88,18 @@ def test_ranks_that_differ_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)
     monkeypatch.setattr(torch.distributed, "broadcast", partial(broadcast, of_rank_0=1e-6))
     with pytest.raises(AssertionError, match=r"ranks differ in head\.bias at step 0"):
+        fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)
+
+
+def test_ranks_that_differ_after_the_last_step_are_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def broadcast(weights: torch.Tensor, src: int) -> None:
+        seen.append(src)
+        weights[-1] += 1e-6 * (len(seen) > TinyData().batches)
+
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    with pytest.raises(AssertionError, match=r"ranks differ in head\.bias at step 6"):
         fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)
