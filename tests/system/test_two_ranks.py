@@ -39,7 +39,7 @@ def assert_same_curves(one: Path, other: Path) -> None:
                 assert twin[key] == "", key
             else:
                 # Rates follow from the step alone; the rest is computed in another order.
-                near = {"rel": 1e-6, "abs": 0.0} if key.startswith("lr/") else {"rel": 1e-5, "abs": 1e-5}
+                near = {"rel": 1e-6, "abs": 0.0} if key.startswith("lr/") else {"rel": 1e-4, "abs": 5e-5}
                 assert float(twin[key]) == pytest.approx(float(value), **near), (key, row["step"])
 
 
@@ -105,4 +105,4 @@ def test_two_ranks_are_one_rank(
         for run in (one_run, two_run)
     ]
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=5e-5, msg=name)
