@@ -88,6 +88,8 @@ def on_its_data(
         if "trunk" in strategy.touches:  # it keeps what others freeze, for stages that last
             common += ["--trainer.callbacks.minimum_epochs=0", f"--trainer.callbacks+={UNFREEZING}"]
             common += ["--trainer.callbacks.plan=top_k", "--trainer.callbacks.top=1"]
+        if "length" in strategy.touches:  # texts here have 6 to 10 tokens
+            common += ["--trainer.callbacks.start_length=6"]
         if strategy.needs_tasks:
             sources = {"spam": text_folder, "sentiment": text_folder, "names": word_folder}
             data = [f"--data.tasks.{task}.source={source}" for task, source in sources.items()]
