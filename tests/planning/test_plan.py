@@ -317,7 +317,7 @@ def test_passes_beside_the_steps_are_those_of_the_fit_and_part_of_the_duration(
     """Rows beyond max_gib are not kept; a resumed training fills its cache again, and has found its mask."""
     strategies = [
         strategy("StagedUnfreezing", stages=[{"train": ["head"], "until_epoch": 2}, {"train": ["all"]}]),
-        strategy("FrozenTrunkCache", max_gib=1e-5),
+        strategy("FrozenTrunkCache", max_gib=1e-5, minimum_epochs=1.0),
         strategy("ChildTuning", mode="task_driven", fisher_steps=2),
     ]
     run = write_run(bert, texts, strategies)
