@@ -44,6 +44,8 @@ class Conductor:
         self._runs: dict[str, Run] = {}
         self._control: Control | None = None
         self._holding: Holding | None = None
+        #: what strategies would do, from the beginning of a training on.
+        self.foresight: Foresight | None = None
         self._checked = False
         self._asked: set[str] = set()
         self._starting_weights = StartingWeights()
@@ -192,7 +194,7 @@ class Conductor:
             self._control.release()
         self._control, self._holding, self._checked = None, None, False
         self._starting_weights.put_away()
-        self._foretold, self._ended = None, False
+        self._foretold, self.foresight, self._ended = None, None, False
         self._asked.clear()
         self._runs.clear()
         vars(self).pop("blocks", None)  # of another task, perhaps, the next time
@@ -201,14 +203,14 @@ class Conductor:
         """Take hold of optimizer, parameters and loss, once; whether this call did it."""
         if self._control is not None:
             return False
-        foresight = Foresight(self.strategies, self.trainer, self.blocks, self._run_in)
-        foresight.refuse_stages_of_nothing()
+        self.foresight = Foresight(self.strategies, self.trainer, self.blocks, self._run_in)
+        self.foresight.refuse_stages_of_nothing()
         self._control = Control(self.trainer, self.blocks)
         for strategy in self.strategies:
             if strategy.entered >= 0:  # resumed
                 self._apply(strategy)
         self._control.train_what_is_wanted(list(self._runs.values()))
-        self._foretold = foresight.warn_of_what_never_acts()
+        self._foretold = self.foresight.warn_of_what_never_acts()
         self._finished_steps = self.trainer.global_step
         self._wrap_loss()
         return True

@@ -86,6 +86,20 @@ class Foresight:
                 said.setdefault(strategy.state_key, message)
         return said
 
+    def stages_of(self, strategy: Strategy) -> Iterator[tuple[Run, set[int]]]:
+        """Each stage of a strategy that is reached, as far as is known, and what is trained in it.
+
+        Returns:
+            What the strategy wants in the stage; identities of the parameters that are trained if all others train as
+            many as they ever do.
+        """
+        left = set(self._thawed)
+        for other in self._strategies:
+            if other is not strategy and other.touches & FREEZING:
+                left &= self._ever_trained(other)
+        for _, run in self._runs(strategy):
+            yield run, left & trained_by(self._chosen(run), run.wishes.parameters)
+
     def _warnings(self, strategy: Strategy) -> Iterator[str]:
         """What is to be said of a strategy."""
         name, horizon = type(strategy).__name__, self._horizon

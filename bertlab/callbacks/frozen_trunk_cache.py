@@ -19,7 +19,6 @@ from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.trunk_filling import (
     dividable_task,
-    epochs_of,
     filled_store,
     filling,
     remove_leftovers,
@@ -28,6 +27,7 @@ from bertlab.callbacks.trunk_filling import (
 )
 from bertlab.callbacks.trunk_keys import TrunkWatch
 from bertlab.callbacks.trunk_lookup import TrunkLookup
+from bertlab.callbacks.trunk_stages import LEAST_BLOCKS, epochs_of, why_none_is_worth_it
 from bertlab.callbacks.trunk_store import GIB
 from bertlab.callbacks.undone import Undone
 from bertlab.interfaces import HasEncoderBlocks, HasTrunk
@@ -52,8 +52,9 @@ class FrozenTrunkCache(Strategy):
     Rows beyond `max_gib`, and rows whose tokens are not those that the data module gave (augmented, cut to another
     length), are computed each time. What was kept is dropped when the frozen run, its weights or the lengths of the
     rows change: both are compared before each step, the weights themselves each epoch and validation. A validation of
-    other weights (an average) is computed as usual. Nothing is kept in stages that are too short to gain, nor where the
-    model cannot be divided: of other models than BERT's kind the encoder has to be frozen as a whole.
+    other weights (an average) is computed as usual. Nothing is kept in stages that are too short to gain (if all
+    are, by their known lengths, that is said before training), nor where the model cannot be divided: of other models
+    than BERT's kind the encoder has to be frozen as a whole.
 
     The ranks of a node share one file in the run directory, which has no name while it is used: it is gone when they
     end or are killed, and no checkpoint holds any of it. Strategies that perturb what frozen blocks see or do cannot be
@@ -78,7 +79,7 @@ class FrozenTrunkCache(Strategy):
         self._dtype = torch.bfloat16 if bfloat16 else None
         self._run: Run | None = None
         self._lookup: TrunkLookup | None = None
-        self._freezes = True
+        self._trainer: Trainer | None = None
         self._watch = TrunkWatch([])
         #: of the weights that are kept for.
         self._kept = 0
@@ -89,18 +90,18 @@ class FrozenTrunkCache(Strategy):
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse a task or data that it cannot work with; warn of an encoder that cannot be divided."""
-        module = dividable_task(trainer)
-        strategies = Conductor.of(trainer).strategies
-        self._freezes = any(s.touches & FREEZING for s in strategies)
-        if self._freezes and module.trunk_unit(2) is None:
+        module, self._trainer = dividable_task(trainer), trainer
+        freezes = any(s.touches & FREEZING for s in Conductor.of(trainer).strategies)
+        if freezes and module.trunk_unit(2) is None:
             rank_zero_warn(
                 "FrozenTrunkCache: this encoder cannot be divided between its layers (it is not built as BERT, or "
                 "encoder.padding_free is false), so only stages in which it is frozen as a whole are cached"
             )
 
     def never_acts(self, horizon: Horizon) -> str | None:
-        """Whether anything can be frozen."""
-        return None if self._freezes else "no other strategy freezes blocks (StagedUnfreezing does)"
+        """Whether anything is frozen, for long enough, as far as is known."""
+        assert self._trainer is not None
+        return why_none_is_worth_it(self._trainer, self.minimum_epochs)
 
     def left_undone(self, run: Run) -> Undone | None:
         """Whether nothing was ever kept, and why not."""
@@ -245,8 +246,8 @@ class FrozenTrunkCache(Strategy):
         """How many of the lowest blocks are frozen, and why what they give is not kept; None: it is."""
         assert isinstance(module, HasTrunk)
         blocks = self._watch.frozen()
-        if blocks < 2:
-            return 0, None  # embeddings alone are computed as fast as they are read
+        if blocks < LEAST_BLOCKS:
+            return 0, None
         if module.trunk_unit(blocks) is None:
             return blocks, "the encoder cannot be divided above them"
         epochs = epochs_of(Conductor.of(trainer).training_stage, trainer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from bertlab.callbacks.data_pass import DataPass
-from bertlab.callbacks.run import Run
 from bertlab.callbacks.trunk_store import TrunkStore, rows_with_room
 from bertlab.interfaces import FixedRows, HasFixedRows, HasTrunk, ShowsWork, TextBatch
 from bertlab.samplers.sorted_batches import sorted_batches
@@ -150,15 +148,6 @@ def rows_of(trainer: Trainer, split: str) -> FixedRows:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(data, HasFixedRows)
     return data.dataset(split)
-
-
-def epochs_of(stage: Run | None, trainer: Trainer) -> float:
-    """How many passes over the training split a stage lasts; infinite where nobody knows."""
-    if stage is None or stage.stage_end is None:
-        return math.inf
-    loader: Any = trainer.train_dataloader
-    # All its batches, whatever limit_train_batches is.
-    return (stage.stage_end - stage.stage_start) * trainer.accumulate_grad_batches / len(loader)
 
 
 def store_path(trainer: Trainer, split: str) -> Path:

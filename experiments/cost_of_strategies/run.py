@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 from experiments.commands import ROOT
 from experiments.cost_of_strategies.measured import training
 from experiments.results import measured_on, read_rows, write_results
-from experiments.study import Run, carry_out, study_options
+from experiments.study import Run, carry_out, study_options, work_folder
 from experiments.tables import markdown_table, median_of, median_ratio
+from experiments.texts import write_splits
 
 FOLDER = Path(__file__).parent
 FRAGMENTS = sorted((ROOT / "configs" / "callbacks").glob("*.yaml"))
@@ -25,23 +26,32 @@ def main() -> None:
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """In each round a training with every strategy, beginning with none."""
+    """In each round a training with every strategy of a text classifier, beginning with none."""
+    rows = study["texts"]
+    texts = write_splits(work_folder(FOLDER) / "texts", rows * study["steps_per_epoch"], rows, rows)
+    files = {NONE: list[Path]()}
+    for fragment in FRAGMENTS:
+        if fragment.stem not in study["left_out"]:
+            beside = study["with"].get(fragment.stem, [])
+            files[fragment.stem] = [fragment, *(ROOT / name for name in beside)]
     for number in study["rounds"]:
-        for fragment in (None, *FRAGMENTS):
-            known_by = {"system": fragment.stem if fragment else NONE, "round": number}
-            yield known_by, partial(in_its_own_process, fragment, study)
+        for system, fragments in files.items():
+            yield (
+                {"system": system, "round": number},
+                partial(in_its_own_process, fragments, texts, study),
+            )
 
 
-def in_its_own_process(fragment: Path | None, study: dict[str, Any]) -> dict[str, float]:
+def in_its_own_process(fragments: Sequence[Path], texts: str, study: dict[str, Any]) -> dict[str, Any]:
     """A row: peak memory is that of a whole process. All are forked from one that has done the imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([training.__module__])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(training, fragment, study).result()
+        return pool.submit(training, fragments, texts, study).result()
 
 
 def report(output: Path) -> None:
-    """A table of medians over the rounds, and of ratios within a round."""
+    """A table of medians over the rounds, and of ratios within a round; and what strategies did not do."""
     rows = read_rows(output / "results.csv")
     table = [["strategy", "a step, s", "× none", "× none at the end", "memory, MiB", "× none"]]
     for system in [NONE, *sorted({row["system"] for row in rows} - {NONE})]:
@@ -54,7 +64,12 @@ def report(output: Path) -> None:
         cells += [f"{own['memory_mib']:.0f}", f"{memory:.2f}"]
         table.append([system if system == NONE else f"`{system}`", *cells])
     rounds = len({row["round"] for row in rows})
-    text = "\n\n".join([measured_on(output), f"Medians of {rounds} round(s).", markdown_table(table)])
+    undone = dict.fromkeys(
+        f"Not in the numbers of `{row['system']}`: {row['undone']}." for row in rows if row["undone"]
+    )
+    text = "\n\n".join(
+        [measured_on(output), f"Medians of {rounds} round(s).", markdown_table(table), *undone]
+    )
     print(text)
     write_results(output, text)
 

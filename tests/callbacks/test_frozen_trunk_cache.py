@@ -361,12 +361,12 @@ def test_rows_of_another_length_are_filled_anew(project: Path, tmp_path: Path) -
     assert found[1].embedded[2:] == [0, 0]
 
 
-def test_a_short_stage_is_not_worth_it(project: Path, tmp_path: Path) -> None:
+def test_a_short_stage_is_not_worth_it(
+    project: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Said before training, and once."""
     timeline = Timeline()
-    with pytest.warns(
-        UserWarning, match="FrozenTrunkCache kept nothing of any row.*the stage lasts 1.00 epochs"
-    ):
-        _, seen = fit_bert([stages(), FrozenTrunkCache()], tmp_path, project, before=(timeline,))
+    _, seen = fit_bert([stages(), FrozenTrunkCache()], tmp_path, project, before=(timeline,))
     told = events(timeline)
     reason = "the stage lasts 1.00 epochs, less than minimum_epochs"
     assert told[0] == (
@@ -375,7 +375,68 @@ def test_a_short_stage_is_not_worth_it(project: Path, tmp_path: Path) -> None:
         {"blocks": ["embeddings", "layer.0", "layer.1", "pooler"], "because": reason},
     )
     assert [what for _, what, _ in told] == ["not_cached", "not_cached"]
+    said = [str(w.message) for w in recwarn if "FrozenTrunkCache" in str(w.message)]
+    assert said == [
+        "FrozenTrunkCache would do nothing in this training: the longest stage of StagedUnfreezing with frozen lower "
+        "blocks lasts 1.00 epochs, less than minimum_epochs 1.5"
+    ]
+    (undone,) = [facts for _, _, what, facts in timeline.events if what == "undone"]
+    assert undone["instead"].startswith("What was frozen (the last time because the stage lasts 1.00 epochs")
     assert min(seen.embedded[:-1]) >= tokens(project, "train")
+
+
+LENGTHS: dict[str, tuple[list[Stage], float, str | None]] = {
+    "long enough": ([Stage(["head"], until_epoch=1.5), Stage(["all"])], 1.5, None),
+    "too short": ([Stage(["head"], until_epoch=1.5), Stage(["all"])], 1.6, "lasts 1.50 epochs, less than"),
+    "beyond the end": (
+        [Stage(["head"], until_step=1000), Stage(["all"])],
+        3.1,
+        "lasts 3.00 epochs, less than",
+    ),
+    "until the end": ([Stage(["head"])], 3.0, None),
+    "the second": ([Stage(["head"], until_epoch=0.5), Stage(["layer.1-head"])], 2.5, None),
+    "only the first": (
+        [Stage(["head"], until_epoch=0.5), Stage(["layer.0-head"])],
+        2.5,
+        "lasts 0.50 epochs, less than",
+    ),
+    "embeddings alone": ([Stage(["layer.0-head"])], 0.0, "no stage of StagedUnfreezing freezes lower blocks"),
+    "nothing": ([Stage(["all"])], 0.0, "no stage of StagedUnfreezing freezes lower blocks"),
+    "a plateau": ([Stage(["head"], until_plateau="val/loss"), Stage(["all"])], 9.0, None),
+}
+
+
+@pytest.mark.parametrize(("stages", "minimum", "message"), LENGTHS.values(), ids=LENGTHS)
+def test_stages_that_are_not_worth_it_are_foretold(
+    stages: list[Stage],
+    minimum: float,
+    message: str | None,
+    project: Path,
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Exactly where nothing is kept, of stages whose length is known."""
+    timeline = Timeline()
+    strategies = [StagedUnfreezing(stages=stages), FrozenTrunkCache(minimum_epochs=minimum)]
+    fit_bert(strategies, tmp_path, project, before=(timeline,))
+    said = [str(w.message) for w in recwarn if "FrozenTrunkCache would do nothing" in str(w.message)]
+    assert len(said) == (message is not None)
+    assert message is None or message in said[0]
+    assert ("cached" in {what for _, what, _ in events(timeline)}) == (message is None)
+
+
+def test_what_the_user_has_frozen_counts(
+    project: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The stage names all blocks; the lower ones were frozen before, so there is something to keep."""
+    task, timeline = bert_task(project), Timeline()
+    for block in task.encoder_blocks()[:2]:
+        for parameter in block.parameters():
+            parameter.requires_grad_(False)
+    strategies = [StagedUnfreezing(stages=[Stage(["all"])]), FrozenTrunkCache()]
+    fit_bert(strategies, tmp_path, project, task=task, before=(timeline,))
+    assert not [w for w in recwarn if "FrozenTrunkCache would do nothing" in str(w.message)]
+    assert [what for _, what, _ in events(timeline)] == ["cached"]
 
 
 def test_limited_batches(project: Path, tmp_path: Path) -> None:

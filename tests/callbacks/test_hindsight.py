@@ -128,11 +128,21 @@ WAITED: dict[str, tuple[list[Strategy], list[float], list[str]]] = {
         ],
     ),
     "a cache": (
-        [by_hand(until_step=4), FrozenTrunkCache()],
+        [
+            StagedUnfreezing(
+                stages=[
+                    Stage(["layer.2-head"], until_step=4),
+                    Stage(["all"], until_plateau="val/loss"),
+                    Stage(["layer.2-head"]),
+                ]
+            ),
+            FrozenTrunkCache(),
+        ],
         BETTER,
         [
+            f"StagedUnfreezing did not get beyond stage 1 of 0 to 2 {ENDED} {PLATEAU}. Every block was trained in ",
             f"FrozenTrunkCache kept nothing of any row {ENDED} a stage with frozen lower blocks whose output it can "
-            "keep. What was frozen (the last time because the stage lasts 0.67 epochs, less than minimum_epochs) was "
+            "keep. What was frozen (the last time because the stage lasts 0.67 epochs, less than minimum_epochs) was ",
         ],
     ),
     "one of one's own": (

@@ -21,6 +21,8 @@ from tests.tokenizers import write_tokenizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
+UNFREEZING = CONFIGS / "callbacks" / "staged_unfreezing.yaml"
+
 WORDS = [
     "the", "a", "film", "was", "good", "bad", "dull", "fine", "call", "now",
     "win", "prize", "is", "it", "of", "oil", "wheat", "ships", "rose", "fell",
@@ -83,6 +85,11 @@ def on_its_data(
         common = ["--trainer.callbacks=[]", f"--trainer.callbacks+={fragment}", "--trainer.accelerator=cpu"]
         common += ["--model.encoder.source", tiny_bert]
         strategy = getattr(import_module(module), name)
+        if "trunk" in strategy.touches:  # it keeps what others freeze, for stages that last
+            common += ["--trainer.callbacks.minimum_epochs=0", f"--trainer.callbacks+={UNFREEZING}"]
+            common += ["--trainer.callbacks.plan=top_k", "--trainer.callbacks.top=1"]
+        if "length" in strategy.touches:  # texts here have 6 to 10 tokens
+            common += ["--trainer.callbacks.start_length=6"]
         if strategy.needs_tasks:
             sources = {"spam": text_folder, "sentiment": text_folder, "names": word_folder}
             data = [f"--data.tasks.{task}.source={source}" for task, source in sources.items()]

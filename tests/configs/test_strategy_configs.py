@@ -17,9 +17,12 @@ FRAGMENTS = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 
 @pytest.mark.parametrize("path", FRAGMENTS, ids=name_of)
 def test_a_few_steps(path: Path, on_its_data: Callable[[Path], list[str]], in_tmp: Path) -> None:
-    name = yaml.safe_load(path.read_text())["class_path"].rpartition(".")[2]
+    text = path.read_text()
+    name = yaml.safe_load(text)["class_path"].rpartition(".")[2]
     main(["fit", *on_its_data(path), "--trainer.max_epochs=2", "--trainer.limit_train_batches=2", *QUIET])
     (run,) = in_tmp.glob("runs/*/0")
     events = [json.loads(line) for line in (run / "timeline.jsonl").open()]
-    assert {event["strategy"] for event in events} == {name}
+    assert name in {event["strategy"] for event in events}
+    waits = "until_plateau" in text  # which may not come
+    assert waits or "undone" not in {event["what"] for event in events}
     assert (run / "checkpoints" / "best.ckpt").exists()

@@ -118,19 +118,23 @@ def test_planned_configuration_runs(bert: str, texts: str) -> None:
 
 NEVER = {
     "stages that are never reached": (
-        strategy("CostWeightedLoss", start_epoch=99.0),
+        [strategy("CostWeightedLoss", start_epoch=99.0)],
         "CostWeightedLoss: 1 of its 2 stages would begin at step 1188 or later, and training ends at step 36",
     ),
     "and so no weight": (
-        strategy("CostWeightedLoss", start_epoch=99.0),
+        [strategy("CostWeightedLoss", start_epoch=99.0)],
         "CostWeightedLoss never acts: in every step of this training it weighs all classes alike",
     ),
     "costs that are equal": (
-        strategy("CostWeightedLoss", weights="costs", costs={"ham": 2.0, "spam": 2.0}),
+        [strategy("CostWeightedLoss", weights="costs", costs={"ham": 2.0, "spam": 2.0})],
         "CostWeightedLoss never acts: in every step of this training it weighs all classes alike",
     ),
+    "stages too short to keep what they freeze": (
+        [GRADUAL, strategy("FrozenTrunkCache")],
+        "FrozenTrunkCache would do nothing in this training: the longest stage of StagedUnfreezing with frozen lower",
+    ),
     "one stage that trains all": (
-        strategy("StagedUnfreezing", stages=[{"train": ["all"]}]),
+        [strategy("StagedUnfreezing", stages=[{"train": ["all"]}])],
         "StagedUnfreezing: in every step of this training it leaves all rates as they are and freezes nothing",
     ),
 }
@@ -138,9 +142,9 @@ NEVER = {
 
 @pytest.mark.parametrize(("never", "message"), NEVER.values(), ids=NEVER)
 def test_what_never_acts_is_said(
-    never: dict[str, object], message: str, bert: str, texts: str, capsys: pytest.CaptureFixture[str]
+    never: list[dict[str, object]], message: str, bert: str, texts: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan(*write_run(bert, texts, [never]), UNTIMED)
+    plan(*write_run(bert, texts, never), UNTIMED)
     assert f"warning: {message}" in said(capsys)
     assert message in Path("runs/run/plans/0/report.html").read_text()
 
@@ -313,7 +317,7 @@ def test_passes_beside_the_steps_are_those_of_the_fit_and_part_of_the_duration(
     """Rows beyond max_gib are not kept; a resumed training fills its cache again, and has found its mask."""
     strategies = [
         strategy("StagedUnfreezing", stages=[{"train": ["head"], "until_epoch": 2}, {"train": ["all"]}]),
-        strategy("FrozenTrunkCache", max_gib=1e-5),
+        strategy("FrozenTrunkCache", max_gib=1e-5, minimum_epochs=1.0),
         strategy("ChildTuning", mode="task_driven", fisher_steps=2),
     ]
     run = write_run(bert, texts, strategies)

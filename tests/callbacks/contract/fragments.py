@@ -11,8 +11,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback
 
+from bertlab.callbacks.frozen_trunk_cache import FrozenTrunkCache
 from bertlab.callbacks.resources import BESIDE_PRIVACY, EXCLUSIVE
+from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.strategy import Strategy
+from bertlab.callbacks.unfreezing_plans import Stage
 from bertlab.tracking.checkpoints import settle_counters
 from tests.callbacks.tiny import StepLog, Timeline, TinyTask, TinyTasks, fit
 
@@ -65,6 +68,23 @@ def task(strategies: Sequence[Strategy], dropout: float = 0.1) -> TinyTask:
     return made(layers=6, pooler=True, dropout=dropout, validation_losses=[1.0, 0.9, 0.95, 0.8])
 
 
+def with_work(strategies: Sequence[Strategy]) -> list[Strategy]:
+    """The strategies, and what they need to act in a short training: to keep what is frozen, one that freezes."""
+    found = list(strategies)
+    for one in strategies:
+        if isinstance(one, FrozenTrunkCache):
+            one.minimum_epochs = 0.0
+    touched = set[str]().union(*(one.touches for one in found))
+    if "trunk" in touched and "trainable" not in touched:
+        stages = [
+            Stage(["head"], until_fraction=0.25),
+            Stage(["layer.4-head"], until_fraction=0.75),
+            Stage(["all"]),
+        ]
+        found.append(StagedUnfreezing(stages=stages))
+    return found
+
+
 class SaveAfter(Callback):
     """A checkpoint between optimizer steps, where bertlab saves its own: before anything of the next step.
 
@@ -85,11 +105,11 @@ class SaveAfter(Callback):
 def run(
     strategies: Sequence[Strategy], root: Path, **arguments: Any
 ) -> tuple[TinyTask, list[Any], list[Any], Any]:
-    """Weights, what held in each step, events, optimizer state after four epochs of six steps."""
+    """Weights, what held in each step, events, optimizer state after four epochs of six steps; see `with_work`."""
     log, timeline = StepLog(), Timeline()
     callbacks = (log, timeline, *arguments.pop("callbacks", ()))
     trained, trainer = fit(
-        list(strategies),
+        with_work(strategies),
         root,
         task=arguments.pop("task", None) or task(strategies, arguments.pop("dropout", 0.1)),
         epochs=4,

@@ -12,7 +12,7 @@ import torch
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.interfaces import Course
 from tests.bits import assert_equal
-from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, strategy
+from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, strategy, with_work
 from tests.callbacks.contract.traces import Pause, frozen_by_user, own_task, traces, traces_of_optimizer
 from tests.callbacks.tiny import TinyData, fit
 
@@ -23,7 +23,7 @@ def leaves_no_trace(make: Callable[[], Strategy], root: Path) -> None:
     trained = own_task([one])
     frozen = frozen_by_user(trained)
     before = frozen.detach().clone()
-    _, trainer = fit([one], root, task=trained, data=data, callbacks=(pause,), epochs=3)
+    _, trainer = fit(with_work([one]), root, task=trained, data=data, callbacks=(pause,), epochs=3)
     trainer.fit(trained, datamodule=data)
     assert trainer.global_step == 18
     assert_equal(pause.begun[1], pause.ended[0], "the second fit goes on from the trained weights")
