@@ -27,6 +27,7 @@ class PassLengths:
     the corpus. So they are kept in a file: a resumed run, and a worker process of a new epoch, find them there. They
     are a function of what `lengths_file` names the file by, so whoever writes at the same time writes the same; and
     each has a place of its own in the file. A file that cannot be read or written costs another count, no more.
+    Checkpoints have them too (`before`), for a machine whose cache does not.
 
     Args:
         file: for one stream; None: they are kept in the memory alone.
@@ -43,6 +44,19 @@ class PassLengths:
             if length is not None:
                 self._known[epoch] = length
         return self._known.get(epoch)
+
+    def before(self, number: int) -> list[int]:
+        """Lengths of the passes, from the first, that end before an example of this number, as far as they are known.
+
+        Where all examples up to that one were made, they are known, and no more than these are told: whatever else was
+        counted ahead, the same.
+        """
+        found: list[int] = []
+        end = 0
+        while (length := self.get(len(found))) is not None and end + length < number:
+            found.append(length)
+            end += length
+        return found
 
     def keep(self, epoch: int, length: int) -> None:
         """Remember how many examples a pass has."""

@@ -47,7 +47,7 @@ class Reader(ABC):
         """What tells this input from another one, as plain values: of files, name, size and sha256."""
 
 
-class _FileReader(Reader):
+class FileReader(Reader):
     """A reader of files; subclasses have `path`."""
 
     path: str | list[str]
@@ -65,7 +65,7 @@ def file_identity(path: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class GoogleFormat(_FileReader):
+class GoogleFormat(FileReader):
     """The format of google-research/bert: one sentence a line, a blank line ends a document, a file's end does not.
 
     Attributes:
@@ -83,7 +83,7 @@ class GoogleFormat(_FileReader):
 
 
 @dataclass(frozen=True)
-class PlainText(_FileReader):
+class PlainText(FileReader):
     """Running text.
 
     Attributes:
@@ -109,7 +109,7 @@ class PlainText(_FileReader):
 
 
 @dataclass(frozen=True)
-class JsonLines(_FileReader):
+class JsonLines(FileReader):
     """JSON Lines, as most published corpora come (also packed: `.jsonl.gz`): an object a line.
 
     Attributes:
@@ -147,7 +147,7 @@ class JsonLines(_FileReader):
 
 
 @dataclass(frozen=True)
-class Parquet(_FileReader):
+class Parquet(FileReader):
     """A column of Parquet files.
 
     Attributes:

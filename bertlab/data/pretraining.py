@@ -19,6 +19,7 @@ from bertlab.samplers.phases import Phase, StepSchedule, check_phases, streams_o
 from bertlab.samplers.sorted_batches import SortedBatchSampler
 from bertlab.samplers.step_parts import StepPartSampler
 
+PASSES = "passes"  # key of the state
 SentenceTask = Literal["next_sentence", "sentence_order", "none"]
 Masking = Literal["token", "whole_word", "span"]
 
@@ -199,10 +200,12 @@ class PretrainingData(LightningDataModule):
         return DataLoader(examples, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples consumed, of all ranks: one number; and what vocabulary they are of."""
+        """The samples consumed, of all ranks: one number; what vocabulary they are of; and the passes before them."""
         if self.trainer is None or self.trainer.fit_loop.max_batches == float("inf"):
             return {}
-        return self._position.state_dict(self.trainer) | {TOKENIZER_HASH: self.examples.store.tokenizer_hash}
+        state = self._position.state_dict(self.trainer) | {TOKENIZER_HASH: self.examples.store.tokenizer_hash}
+        passes = self.examples.training.passes_before(self._position.taken(self.trainer))
+        return state | ({PASSES: passes} if passes else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was saved.
@@ -212,6 +215,7 @@ class PretrainingData(LightningDataModule):
         """
         check_same_vocabulary(self.examples.store, state_dict)
         self._position.load_state_dict(state_dict)
+        self.examples.remember(state_dict.get(PASSES, {}))
 
     def _example_options(self) -> ExampleOptions:
         return ExampleOptions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -107,6 +107,11 @@ class StoredExamples:
         shares = (self.options.mask_share, self.options.random_share)
         batches = self._batches(MODES[self.options.masking], self.options.mask_rate, limit, *shares)
         return TrainingExamples(batches, self.documents["train"], rules, self.options.seed)
+
+    def remember(self, passes: Mapping[str, Sequence[int]]) -> None:
+        """Take what a checkpoint knows of the passes over the corpus, if these are to train; see `TrainingExamples`."""
+        if "training" in self.__dict__:
+            self.training.remember(passes)
 
     @cached_property
     def validation(self) -> ValidationExamples:

@@ -63,6 +63,16 @@ class StreamPosition:
             self._resumed = None
         return planned + self._shift
 
+    def taken(self, trainer: Trainer) -> list[int]:
+        """Of the samples consumed, those of each stream that was begun.
+
+        Raises:
+            ValueError: see `samples`.
+        """
+        self.samples(trainer)
+        found = self.schedule(trainer).taken(trainer.global_step)
+        return [found[0] + self._shift, *found[1:]] if found else []
+
     def at_first_batch(self, trainer: Trainer) -> Position | None:
         """Schedule, next step, end of the trainer's epoch, shift; asked for when the first batch is needed.
 

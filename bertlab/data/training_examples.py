@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class TrainingExamples(Dataset[PretrainingBatch]):
     ) -> None:
         self.batches, self.documents, self.rules, self.seed = batches, documents, tuple(rules), seed
         self._streams: dict[int, ExampleStream] = {}
+        self._lengths: dict[int, tuple[str, PassLengths]] = {}
         self._last: tuple[StepPart, Examples, list[Rows], int] | None = None
 
     def stream(self, number: int) -> ExampleStream:
@@ -43,10 +44,42 @@ class TrainingExamples(Dataset[PretrainingBatch]):
         if number not in self._streams:
             store = self.batches.store
             texts = Texts(self.documents, store.document_starts, store.sentence_starts)
-            rules = self.rules[number]
-            lengths = PassLengths(lengths_file(store, self.documents, rules, self.seed, number))
+            rules, (_, lengths) = self.rules[number], self._lengths_of(number)
             self._streams = {number: ExampleStream(texts, rules, self.seed, number, lengths=lengths)}
         return self._streams[number]
+
+    def passes_before(self, taken: Sequence[int]) -> dict[str, list[int]]:
+        """What a checkpoint keeps, so that a resume where nothing is remembered goes through no earlier pass.
+
+        Args:
+            taken: how many examples of each stream were trained on.
+
+        Returns:
+            For each stream that is beyond its first pass, by what its passes depend on, the lengths of those that lie
+            before the last example.
+        """
+        found = (
+            (name, lengths.before(end))
+            for end, (name, lengths) in zip(taken, self._all_lengths(), strict=False)
+        )
+        return {name: lengths for name, lengths in found if lengths}
+
+    def remember(self, passes: Mapping[str, Sequence[int]]) -> None:
+        """Take what `passes_before` gave; of passes that depend on something else by now, nothing is taken."""
+        for name, lengths in self._all_lengths():
+            for epoch, length in enumerate(passes.get(name, ())):
+                lengths.keep(epoch, length)
+
+    def _all_lengths(self) -> Iterator[tuple[str, PassLengths]]:
+        return (self._lengths_of(number) for number in range(len(self.rules)))
+
+    def _lengths_of(self, number: int) -> tuple[str, PassLengths]:
+        """Of the passes of a stream, by what they depend on. Those of all are kept, for a checkpoint asks for them."""
+        if number not in self._lengths:
+            file = lengths_file(self.batches.store, self.documents, self.rules[number], self.seed, number)
+            # A thread that makes batches ahead may do the same just now: the first one counts.
+            self._lengths.setdefault(number, (file.name, PassLengths(file)))
+        return self._lengths[number]
 
     def prepare(self, part: StepPart) -> None:
         """Find a micro-batch in the corpus, so that worker processes that are forked then need not count to it."""

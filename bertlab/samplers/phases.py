@@ -108,6 +108,17 @@ class StepSchedule:
         last = self.step(step - 1)
         return last.number + last.size
 
+    def taken(self, step: int) -> list[int]:
+        """How many samples the steps before `step` took of each stream that they had begun; `step` as above.
+
+        >>> schedule = StepSchedule([Phase(128, 0.75), Phase(512, 0.25)], [8, 2], total_steps=8)
+        >>> schedule.taken(0), schedule.taken(6), schedule.taken(7)
+        ([], [48], [48, 2])
+        """
+        total = self.samples_before(step)
+        begins = [begin for begin in self._stream_begins.values() if begin < total]
+        return [end - begin for begin, end in pairwise([*begins, total])]
+
     @property
     def smallest(self) -> int:
         """Samples of the smallest step."""

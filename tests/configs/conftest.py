@@ -220,7 +220,7 @@ def text_folder(tmp_path: Path) -> str:
 
 @pytest.fixture
 def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The packaged news and papers, the folder my_texts and the hub's Wikipedia, in their formats but small."""
+    """The packaged news and papers, my_texts, a table and the hub's Wikipedia, in their formats but small."""
 
     def article(number: int) -> str:
         words = [f"{WORDS[(number * 7 + i) % len(WORDS)]}{number}x{i}" for i in range(12)]
@@ -235,7 +235,7 @@ def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     writer.writerows({"article_id": n, "title": "A title", "text": text} for n, text in enumerate(texts))
     with zipfile.ZipFile(in_tmp / "NewsArticles.zip", "w") as archive:
         archive.writestr("NewsArticles.csv", table.getvalue())
-    for folder in ("papers", "my_texts"):
+    for folder in ("papers", "my_texts", "my_task"):
         (in_tmp / folder).mkdir()
     for number in range(3):
         body = [{"text": article(10 + number), "section": "Introduction"}]
@@ -243,6 +243,8 @@ def prose(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (in_tmp / "papers" / f"{number}.json").write_text(paper)
     for number, text in enumerate(texts):
         (in_tmp / "my_texts" / f"{number}.txt").write_text(text)
+    with (in_tmp / "my_task" / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("label", "text"), *(("ham", text) for text in texts)])
     places = {"news": in_tmp / "NewsArticles.zip", "papers": in_tmp / "papers"}
     monkeypatch.setattr("bertlab.corpus.readers.fetch", places.__getitem__)
     rows = [{"id": str(number), "text": 5 * f"{text}\n"} for number, text in enumerate(texts[:3])]

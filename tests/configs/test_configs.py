@@ -206,7 +206,9 @@ def test_corpus_is_built(path: Path, tiny_bert: str, prose: Path) -> None:
     flags = ["--vocabulary.source", tiny_bert] if "GivenVocabulary" in path.read_text() else []
     main(["corpus", "--config", str(path), *flags, "--executor.workers", "1", "--show_progress", "false"])
     summary = json.loads((prose / "corpora" / path.stem / "summary.json").read_text())
-    documents = {"packaged:news": 4, "packaged:papers": 3, "my_texts,": 4, "wikimedia/wikipedia": 3}
+    documents = {
+        "packaged:news": 4, "packaged:papers": 3, "my_texts,": 4, "my_task/train.csv,": 4, "wikimedia/wikipedia": 3,
+    }  # fmt: skip
     read = sum(number for name, number in documents.items() if name in path.read_text())
     assert summary["read"]["documents"] == read
     assert summary["duplicates"].get("exact", 0) == (0 if path.stem == "wikipedia" else 1)

@@ -26,6 +26,7 @@ def facts(pairs: list[Pair]) -> dict[str, float]:
 
 def summary(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     total = a + b
+    room = total.max()
     return {
         "examples": len(a),
         "random B": labels.mean(),
@@ -33,7 +34,8 @@ def summary(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> dict[str, float
         "tokens of B": b.mean(),
         "B of random": b[labels > 0].mean(),
         "A of random": a[labels > 0].mean(),
-        "full": (total == total.max()).mean(),
+        "full": (total == room).mean(),
+        **{f"below {n}/4": (total < n * room / 4).mean() for n in (1, 2, 3)},
         "median": float(np.median(total)),
         "spread of A": a.std(),
     }
@@ -55,5 +57,5 @@ def compare(sizes: list[list[int]], length: int, short: float, passes: int) -> d
         apart = (mine.mean() - google.mean()) / max(error, 1e-9)
         print(f"  {name:<14}{mine.mean():>16.3f}{google.mean():>11.3f}{apart:>10.2f}")
         assert abs(apart) < 4.0, name
-        assert mine.mean() == pytest.approx(google.mean(), rel=0.1), name
+        assert mine.mean() == pytest.approx(google.mean(), rel=0.1, abs=0.02), name
     return {name: float(np.mean([found[name] for found in ours])) for name in theirs[0]}

@@ -112,6 +112,23 @@ def test_a_late_start_goes_through_no_pass_that_was_counted_before(
     assert start(PassLengths(unwritable)) == start(PassLengths(unwritable)) == start(None) == anew
 
 
+def test_passes_before_an_example_are_told_whatever_was_counted_ahead(
+    stream: ExampleStream, tmp_path: Path
+) -> None:
+    counts = [stream.examples_per_epoch(epoch) for epoch in range(4)]
+    lengths = PassLengths(tmp_path / "lengths")
+    ahead = ExampleStream(stream.texts, RULES, seed=3, block=40, lengths=lengths)
+    ahead.locate(sum(counts))
+    ends = [sum(counts[:passes]) for passes in range(1, 4)]
+    for other in (lengths, PassLengths(tmp_path / "lengths")):
+        found = [other.before(number) for end in ends for number in (end, end + 1)]
+        assert found == [counts[:passes] for passes in (0, 1, 1, 2, 2, 3)]
+    for passes, end in enumerate(ends, start=1):
+        just = PassLengths()
+        ExampleStream(stream.texts, RULES, seed=3, block=40, lengths=just).examples(end - 1, end + 1)
+        assert just.before(end + 1) == counts[:passes], "who has made the example knows them"
+
+
 def test_lengths_are_kept_by_all_that_they_depend_on(tmp_path: Path) -> None:
     one, same, other = (
         TokenStore.open(write_store(tmp_path / name, 12, seed))

@@ -88,6 +88,20 @@ def test_shares_and_uniform_places() -> None:
             assert len(places) == 4000 * 9
 
 
+def test_each_piece_of_a_word_has_a_coin_of_its_own_and_a_span_has_one() -> None:
+    """Of two pieces with a coin each, one of both becomes [MASK] in 2 · 0.8 · 0.2 of the cases."""
+    shape = np.full((4000, 2), 30, dtype=np.int64)
+    for mode, mixed in ((WHOLE_WORD, 0.32), (SPAN, 0.0)):
+        before = packed(shape, 0)
+        after = before.copy()
+        places, labels = mask(after, shape, keys_of(len(shape), 1), STARTS, rules(mode))
+        masked = after[places] == MASK
+        of_one_word = (np.diff(places) == 1) & ~STARTS[labels[1:]]
+        assert of_one_word.sum() > 5000
+        differ = (masked[1:] != masked[:-1])[of_one_word]
+        assert differ.mean() == pytest.approx(mixed, abs=0.02)
+
+
 def test_a_word_longer_than_k_is_skipped_and_nothing_may_be_left() -> None:
     shape = np.array([[6, 0]], dtype=np.int64)
     ids = np.array([CLS, 6, 8, 8, 8, 8, 8, SEP])  # one word of six pieces; k is 1

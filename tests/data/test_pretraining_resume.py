@@ -132,6 +132,7 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
 def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By what the cache remembers, or the checkpoint; one that was made before they did goes through all, once."""
     log = tmp_path / "gone through"
 
     def watched(texts: Any, rules: Any, key: Any, position: int, wanted: int, write: bool, out: Any) -> Any:
@@ -142,19 +143,50 @@ def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
     options: dict[str, Any] = {"limits": {"max_steps": 36}}
     whole = fit(tmp_path, store, **options)
     fit(tmp_path, store, stop=33, **options)
+    checkpoint, old = tmp_path / "step=32.ckpt", tmp_path / "old.ckpt"
     examples = PretrainingData(store, seed=3, phases=[Phase(32)], validation_fraction=0.1).examples
     now, within = examples.training.stream(0).locate(320)
     assert now >= 3
     assert within + 40 < examples.training.stream(0).examples_per_epoch(now), "the rest is of one pass"
+    counts = [examples.training.stream(0).examples_per_epoch(epoch) for epoch in range(now)]
+    state = torch.load(checkpoint, weights_only=True)
+    assert list(state["PretrainingData"].pop("passes").values()) == [counts]
+    torch.save(state, old)
     monkeypatch.setattr("bertlab.corpus.example_stream.make_examples", watched)
-    resumed = fit(tmp_path, store, workers=2, resume=str(tmp_path / "step=32.ckpt"), **options)
-    assert resumed == [seen for seen in whole if seen[0] >= 32]
-    done = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
-    passes = {int(key_of(3, 0, epoch)): epoch for epoch in range(now + 1)}
-    assert {passes[key] for _, key, _ in done if key in passes} == {now}
-    workers = [write for process, _, write in done if process != os.getpid()]
-    assert workers
-    assert all(workers), "what they start with was counted before they began"
+    for file, forgets, gone_through in (
+        (checkpoint, False, {now}),
+        (checkpoint, True, {now}),
+        (old, True, set(range(now + 1))),
+    ):
+        if forgets:
+            monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / file.stem))
+        log.write_text("")
+        resumed = fit(tmp_path, store, workers=2, resume=str(file), **options)
+        assert resumed == [seen for seen in whole if seen[0] >= 32]
+        done = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+        passes = {int(key_of(3, 0, epoch)): epoch for epoch in range(now + 1)}
+        assert {passes[key] for _, key, _ in done if key in passes} == gone_through
+        workers = [write for process, _, write in done if process != os.getpid()]
+        assert workers
+        assert all(workers), "what they start with was counted before they began"
+
+
+def test_passes_of_other_examples_are_not_taken_from_a_checkpoint(
+    store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def training(seed: int) -> Any:
+        return PretrainingData(store, seed=seed, phases=[Phase(32)]).examples.training
+
+    places = {
+        seed: [training(seed).stream(0).locate(number) for number in range(0, 400, 50)] for seed in (3, 4)
+    }
+    assert places[3] != places[4]
+    passes = training(3).passes_before([320])
+    monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "other"))
+    for seed in (3, 4):
+        resumed = training(seed)
+        resumed.remember(passes)
+        assert [resumed.stream(0).locate(number) for number in range(0, 400, 50)] == places[seed]
 
 
 def test_a_checkpoint_from_the_middle_of_an_accumulation_is_refused(tmp_path: Path, store: str) -> None:

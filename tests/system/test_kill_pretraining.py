@@ -1,10 +1,11 @@
-"""Pretraining that is killed in an epoch's midst, with workers, and goes on without: as if it had never been killed."""
+"""Pretraining that is killed in an epoch's midst, and goes on with other workers: as if it had never been killed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.bits import assert_equal
@@ -65,17 +66,34 @@ def write_pretraining(folder: Path) -> Path:
     return file
 
 
-def test_killed_with_four_workers_and_resumed_without(tmp_path: Path) -> None:
-    """In the midst of an epoch, soon after the beginning; the batch grows and the lengths change after that."""
-    common = ["fit", "--config", str(write_pretraining(tmp_path)), "--checkpoints.every_steps=2"]
-    bertlab(tmp_path, *common, "--run.name=whole")
-    args = [*common, "--run.name=killed"]
-    assert killed(tmp_path, [*args, "--data.num_workers=4"], after_step=5, delay=0.0), "it ended before"
-    whole, run = tmp_path / "runs/whole/0", tmp_path / "runs/killed/0"
+ARGUMENTS = ["fit", "--checkpoints.every_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with run.yaml, and its run, called `whole`."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    bertlab(folder, *ARGUMENTS, "--config", str(write_pretraining(folder)), "--run.name=whole")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("workers", "resumed_with", "after_step"),
+    [(4, 0, 5), (0, 4, PHASE + 3)],
+    ids=["with workers, while the batch grows", "without, after the change of length"],
+)
+def test_killed_in_an_epoch_and_resumed_with_other_workers(
+    workers: int, resumed_with: int, after_step: int, never_killed: Path, tmp_path: Path
+) -> None:
+    args = [*ARGUMENTS, "--config", str(never_killed / "run.yaml"), "--run.name=killed"]
+    assert killed(tmp_path, [*args, f"--data.num_workers={workers}"], after_step, delay=0.0), (
+        "it ended before"
+    )
+    whole, run = never_killed / "runs/whole/0", tmp_path / "runs/killed/0"
     reached = state(run)
-    assert 4 <= reached["global_step"] < STEPS
+    assert after_step - 1 <= reached["global_step"] < STEPS
     assert not reached["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-    bertlab(tmp_path, *args, "--ckpt_path=last")
+    bertlab(tmp_path, *args, f"--data.num_workers={resumed_with}", "--ckpt_path=last")
     assert_equal(state(run), state(whole))
     metrics = (whole / "metrics.csv").read_text()
     assert (run / "metrics.csv").read_text() == metrics

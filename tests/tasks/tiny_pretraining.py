@@ -16,6 +16,7 @@ from tests.encoders.tiny import CONFIGS
 
 CLS, SEP, MASK, FIRST = 2, 3, 4, 5  # 0 and 1 are the padding of BERT and of RoBERTa
 VOCABULARY = 40
+WORDS = VOCABULARY - FIRST
 
 
 def tiny_config(model_type: str, **changes: Any) -> dict[str, Any]:
@@ -39,13 +40,16 @@ def tiny_task(objective: str = "mlm_nsp", model_type: str = "bert", **arguments:
 
 
 class Language:
-    """Segments of one topic each: four words in five are its own; the topic after that of A is that of B.
+    """Segments of one topic each: four words in five are its own; `apart` topics after that of A is that of B.
 
-    So a masked word can be told from the words around it, a random B by its topic, and two that are swapped by
-    their order.
+    So a masked word can be told from the words around it, a random B by its topic (but where it is the same by chance),
+    and two that are swapped by their order. Which topics follow each other takes long to learn where they are many.
     """
 
-    def __init__(self, rows: int, seed: int = 0, swap: bool = False) -> None:
+    def __init__(
+        self, rows: int, seed: int = 0, swap: bool = False, topics: int = WORDS, apart: int = 1
+    ) -> None:
+        self.topics, self.apart = topics, apart
         generator = torch.Generator().manual_seed(seed)
         self.draw = lambda low, high: int(torch.randint(low, high, (), generator=generator))
         self.uniform = lambda n=(): torch.rand(n, generator=generator)
@@ -53,13 +57,13 @@ class Language:
 
     def _words(self, topic: int, length: int) -> list[int]:
         noise = self.uniform(length) < 0.2
-        words = [self.draw(0, VOCABULARY) if strange else topic for strange in noise]
-        return [FIRST + word % (VOCABULARY - FIRST) for word in words]
+        words = [self.draw(0, VOCABULARY) if strange else topic % self.topics for strange in noise]
+        return [FIRST + word % WORDS for word in words]
 
     def _row(self, swap: bool) -> dict[str, Any]:
         a, b = self.draw(3, 9), self.draw(3, 9)
         topic = self.draw(0, VOCABULARY)
-        first, second = self._words(topic, a), self._words(topic + 1, b)
+        first, second = self._words(topic, a), self._words(topic + self.apart, b)
         label = int(self.uniform() < 0.5)
         if label and swap:
             first, second = second, first
@@ -100,11 +104,11 @@ class Language:
 class TinyData(LightningDataModule):
     """`epochs` of training are the same rows; validation rows are others of the same language."""
 
-    def __init__(self, rows: int = 256, batch_size: int = 32, splits: int = 1, swap: bool = False) -> None:
+    def __init__(self, rows: int = 256, batch_size: int = 32, splits: int = 1, **language: Any) -> None:
         super().__init__()
-        self.train, self.val = Language(rows, swap=swap), Language(64, seed=1, swap=swap)
+        self.train, self.val = Language(rows, **language), Language(64, seed=1, **language)
         self.batch_size, self.splits = batch_size, splits
-        self.sentence_task = "sentence_order" if swap else "next_sentence"
+        self.sentence_task = "sentence_order" if language.get("swap") else "next_sentence"
         self.tokenizer = range(VOCABULARY)
 
     def tokens_and_words(self, split: str) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForPreTraining
+from transformers import AutoTokenizer, BertConfig, BertForPreTraining
 
 from bertlab.encoders.blocks import blocks_of
+from bertlab.encoders.from_config import EncoderFromConfig
 from bertlab.encoders.pretrained import PretrainedEncoder
+from bertlab.export.hugging_face import export_hugging_face
 from bertlab.interfaces import Block, TextBatch
 from bertlab.optimizers.bert_adam import BertAdam
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
@@ -20,8 +22,10 @@ from bertlab.sources.google_checkpoint import read_google_checkpoint
 from bertlab.sources.google_conversion import convert_google_checkpoint
 from bertlab.sources.google_names import torch_name
 from bertlab.sources.tensor_bundle import TensorBundle
+from bertlab.tasks.pretraining import Pretraining
 from tests.google_bert import CONFIG, all_values, shapes, value
 from tests.tensorflow.adam_update import RATE, STEPS, WARM, gradients_at
+from tests.tokenizers import write_tokenizer
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,21 +70,28 @@ def padded_batch(size: int, length: int, vocabulary: int) -> tuple[dict[str, np.
     return padded, TextBatch(*tensors, torch.from_numpy(lengths), torch.arange(size))
 
 
-@pytest.mark.parametrize("source", ["google", "own"])
+@pytest.mark.parametrize("source", ["google", "transformers", "bertlab"])
 def test_keras_hub_says_the_same(tmp_path: Path, under_tensorflow: Callable[..., None], source: str):
     folder = tmp_path / "exported"
+    vocabulary, length = 200, 64
+    settings = {
+        "vocab_size": vocabulary, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "intermediate_size": 256, "max_position_embeddings": length, "hidden_act": "gelu_new", "initializer_range": 0.2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    encoder = None
     if source == "google":
         under_tensorflow("write_checkpoint", tmp_path / "google")
         convert_google_checkpoint(tmp_path / "google", folder)
         vocabulary, length = CONFIG["vocab_size"], CONFIG["max_position_embeddings"]
+    elif source == "transformers":
+        BertForPreTraining(BertConfig(**settings)).save_pretrained(folder)
     else:
-        torch.manual_seed(0)
-        vocabulary, length = 200, 64
-        settings = BertConfig(
-            vocab_size=vocabulary, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
-            max_position_embeddings=length, hidden_act="gelu_new", initializer_range=0.2,
-        )  # fmt: skip
-        BertForPreTraining(settings).save_pretrained(folder)
+        encoder = EncoderFromConfig("bert", settings)
+        task = Pretraining(encoder)
+        task.head = task.build_head()
+        write_tokenizer(tmp_path / "tokenizer", [f"piece{number}" for number in range(vocabulary - 5)])
+        export_hugging_face(task, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"), folder)
     padded, packed = padded_batch(6, length, vocabulary)
     np.savez(tmp_path / "inputs.npz", **padded)
     under_tensorflow("keras_hub_states", folder, tmp_path / "inputs.npz", tmp_path / "outputs.npz")
@@ -88,7 +99,7 @@ def test_keras_hub_says_the_same(tmp_path: Path, under_tensorflow: Callable[...,
     model = BertForPreTraining.from_pretrained(folder).eval()
     with torch.no_grad():
         plain = model.bert(**{name: torch.from_numpy(array) for name, array in padded.items()})
-        ours = PretrainedEncoder(str(folder)).eval()(packed)
+        ours = (encoder or PretrainedEncoder(str(folder))).eval()(packed)
     with np.load(tmp_path / "outputs.npz") as said:
         np.testing.assert_allclose(plain.last_hidden_state[real], said["hidden"][real], atol=1e-4)
         np.testing.assert_allclose(ours.hidden, said["hidden"][real], atol=1e-4)
