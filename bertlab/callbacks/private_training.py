@@ -198,7 +198,11 @@ class PrivateTraining(Strategy):
             zeros = [torch.zeros_like(parameter) for parameter in parameters]
             return with_gradients(torch.zeros((), device=module.device), parameters, zeros)
         lengths = getattr(batch, "lengths", torch.ones(len(batch.labels), dtype=torch.int64))
-        with SequenceGradients(module, lengths) as seen:
+        try:
+            seen = SequenceGradients(module, lengths)
+        except ValueError as error:
+            raise ValueError(f"PrivateTraining: {error}") from error
+        with seen:
             loss = p.loss()
         # The task's loss is the mean over the sequences of the step; what a sequence gives must not depend on others.
         total = loss * (len(batch.step_labels) / batch.micro_batches)
