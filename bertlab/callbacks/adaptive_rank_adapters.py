@@ -23,12 +23,12 @@ ADAPTER = "default"
 class AdaptiveRankAdapters(LowRankAdapters):
     """Trains adapters as `LowRankAdapters` does, and takes ranks from those that matter least (AdaLoRA).
 
-    Zhang et al. 2023, arXiv:2303.10512: a frozen weight W is seen as W + B·diag(e)·A·α/r₀. All adapters begin with r₀
-    ranks; from the end of the warmup on their total falls on a cubic curve to r₁ for each, until the final part of
-    training. Each `interval_steps` optimizer steps the ranks that matter least, among those of all adapters, get e = 0,
-    from which the optimizer may lift them again until the final part begins. What a rank matters is told by
-    |w·gradient| of its numbers, smoothed over steps, times its smoothed deviation from that. The budget, the scores and
-    the masks are peft's own (`peft.tuners.adalora`).
+    Zhang et al. 2023, arXiv:2303.10512, section 3 and algorithm 1: a frozen weight W is seen as W + B·diag(e)·A·α/r₀.
+    All adapters begin with r₀ ranks; from the end of the warmup on their total falls on a cubic curve to r₁ for each,
+    until the final part of training. Each `interval_steps` optimizer steps the ranks that matter least, among those of
+    all adapters, get e = 0, from which the optimizer may lift them again until the final part begins. What a rank
+    matters is told by |w·gradient| of its numbers, smoothed over steps, times its smoothed deviation from that. The
+    budget, the scores and the masks are peft's own (`peft.tuners.adalora`).
 
     A and Bᵀ are drawn to orthonormal rows; that gradient is added once for each optimizer step, before clipping, and
     `train/loss` is without it. It is of ‖A·Aᵀ − 1‖, the mean over all A and Bᵀ, as in peft.

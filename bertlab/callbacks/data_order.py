@@ -20,8 +20,8 @@ from bertlab.schedules.competence import competence
 class DataOrder(Strategy):
     """Draws each batch from the easiest rows, of which there are more from step to step, until they are all.
 
-    Platanios et al. 2019, "Competence-based Curriculum Learning", arXiv:1903.09848: rows are ranked by their
-    difficulty; the batch of step t is drawn uniformly from the share c(t) of the rows that is easiest, with
+    Platanios et al. 2019, "Competence-based Curriculum Learning", arXiv:1903.09848, algorithm 1: rows are ranked by
+    their difficulty; the batch of step t is drawn uniformly from the share c(t) of the rows that is easiest, with
     c(t) = min(1, √(t (1 − c₀²) / T + c₀²)). From step T on training is what it is without. For data with rows, not for
     pretraining, whose examples are cut anew in each pass, nearly all to the full length: there `SequenceLengthWarmup`
     begins with short ones.

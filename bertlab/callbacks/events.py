@@ -47,7 +47,9 @@ class Events:
             trained = {id(block) for block in wishes.trainable}
             names = [block.name for block in run.all_blocks if id(block) in trained]
             self.record(strategy, "trainable", {"blocks": names})
-        static = {b.name: factor for blocks, factor in wishes.factors if not callable(factor) for b in blocks}
+        static: dict[str, float] = {}
+        for block, factor in ((b, f) for blocks, f in wishes.factors if not callable(f) for b in blocks):
+            static[block.name] = static.get(block.name, 1.0) * factor
         if static:
             self.record(strategy, "lr", {"factors": static})
         weights = wishes.class_weights_at(0)

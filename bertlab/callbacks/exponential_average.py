@@ -14,8 +14,8 @@ from bertlab.optimizers.averages import exponential_decay
 class ExponentialAverage(WeightAverage):
     """Exponential moving average of the weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv:1703.01780).
 
-    average ← d · average + (1 − d) · weights after each optimizer step. The first weights that are taken are the
-    average; what is done with it says `WeightAverage`.
+    average ← d · average + (1 − d) · weights after each optimizer step (section 2 of the latter). The first weights
+    that are taken are the average; what is done with it says `WeightAverage`.
 
     Deviation from `torch.optim.swa_utils`, which it equals with every_steps 1 and without a warm-up: `decay` is
     that of a step, however seldom weights are taken, so that the average reaches as far back.

@@ -18,7 +18,7 @@ from bertlab.losses.with_gradients import gradients_of, with_gradients
 class GradientSurgery(Strategy):
     """Projects conflicting gradients of tasks (PCGrad).
 
-    Yu et al. 2020, arXiv:2001.06782: in each optimizer step the gradient that a task has for the shared
+    Yu et al. 2020, arXiv:2001.06782, algorithm 1: in each optimizer step the gradient that a task has for the shared
     encoder loses its part along that of any other task with which its product is negative, the others taken in random
     order (the same on all ranks). Heads have a gradient of one task only and are left alone, as is what is frozen. It
     needs steps of several tasks: data.init_args.tasks_per_step of 2 or more; a step of two tasks of three projects

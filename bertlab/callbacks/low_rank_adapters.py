@@ -23,7 +23,7 @@ warnings.filterwarnings("ignore", message="`loftq_config` specified but will be 
 class LowRankAdapters(Strategy):
     """Freezes the encoder's own weights and trains adapters that the package peft puts beside its linear layers.
 
-    LoRA (Hu et al. 2021, arXiv:2106.09685): a frozen weight W is seen as W + B·A·α/r, where A (r, inputs)
+    LoRA (Hu et al. 2021, arXiv:2106.09685, section 4.1): a frozen weight W is seen as W + B·A·α/r, where A (r, inputs)
     and B (outputs, r) are trained, and B is 0 at first. Keys of `peft.LoraConfig` make it rsLoRA (Kalajdzievski 2023,
     arXiv:2312.03732), DoRA (Liu et al. 2024, arXiv:2402.09353) or PiSSA (Meng et al. 2024, arXiv:2404.02948); other
     classes of peft are (IA)³ (`peft.IA3Config`, Liu et al. 2022, arXiv:2205.05638), LoHa, LoKr and OFT. AdaLoRA, which

@@ -27,11 +27,11 @@ TOLERANCE = 0.05
 class PrivateTraining(Strategy):
     """Bounds what the trained model tells of any one row of the training split: (ε, δ) differential privacy.
 
-    DP-SGD (Abadi et al. 2016, arXiv:1607.00133): in each optimizer step the gradient of each sequence is scaled down to
-    a norm of at most C, the sum of all is noised with a standard deviation of σ·C in each number, and divided by the
-    *expected* number of sequences; any optimizer takes it from there. Steps are Poisson samples: the data draws each
-    row for each step by a coin of its own (`bertlab.samplers.poisson`), as the accountants of opacus assume, which say
-    what has been spent. `batch_size` is the expected number; more of it is less noise for the same ε.
+    DP-SGD (Abadi et al. 2016, arXiv:1607.00133, algorithm 1): in each optimizer step the gradient of each sequence is
+    scaled down to a norm of at most C, the sum of all is noised with a standard deviation of σ·C in each number, and
+    divided by the *expected* number of sequences; any optimizer takes it from there. Steps are Poisson samples: the
+    data draws each row for each step by a coin of its own (`bertlab.samplers.poisson`), as the accountants of opacus
+    assume, which say what has been spent. `batch_size` is the expected number; more of it is less noise for the same ε.
 
     Gradients of single sequences come from one pass over the packed batch (`bertlab.losses.sequence_gradients`); in the
     first step, and where others are trained, their sum is compared with the gradient of the sum, and training ends if
@@ -198,7 +198,11 @@ class PrivateTraining(Strategy):
             zeros = [torch.zeros_like(parameter) for parameter in parameters]
             return with_gradients(torch.zeros((), device=module.device), parameters, zeros)
         lengths = getattr(batch, "lengths", torch.ones(len(batch.labels), dtype=torch.int64))
-        with SequenceGradients(module, lengths) as seen:
+        try:
+            seen = SequenceGradients(module, lengths)
+        except ValueError as error:
+            raise ValueError(f"PrivateTraining: {error}") from error
+        with seen:
             loss = p.loss()
         # The task's loss is the mean over the sequences of the step; what a sequence gives must not depend on others.
         total = loss * (len(batch.step_labels) / batch.micro_batches)

@@ -16,12 +16,12 @@ from bertlab.interfaces import Course
 class SequenceLengthWarmup(Strategy):
     """Cuts training sequences to a length that grows linearly, in steps of a multiple, to their full length.
 
-    Li, Zhang & He 2022, "The Stability-Efficiency Dilemma", arXiv:2108.06084: in optimizer step t of the first T a
-    sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on it has at
-    most `end_length`, so it is whole unless that is less than the longest. In their trainings of GPT-2 long sequences
-    go with extreme variances of the gradient at the beginning; short ones allowed larger batches and rates, and cost
-    less. The authors' own implementation, in DeepSpeed, advises against a batch that grows beside it, since both take
-    tokens from a step.
+    Li, Zhang & He 2022, "The Stability-Efficiency Dilemma", arXiv:2108.06084, section 4: in optimizer step t of the
+    first T a sequence has at most start + (end − start) · t / T tokens, rounded down to a multiple of 8; from step T on
+    it has at most `end_length`, so it is whole unless that is less than the longest. In their trainings of GPT-2 long
+    sequences go with extreme variances of the gradient at the beginning; short ones allowed larger batches and rates,
+    and cost less. The authors' own implementation, in DeepSpeed, advises against a batch that grows beside it, since
+    both take tokens from a step.
 
     What is cut off is lost for that step: nobody sees it until the same text comes again, in a later epoch (in
     pretraining, in a later pass over the corpus). A sequence counts as one whatever is left of it, so the number of

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from bertlab.callbacks.combination import strategies_of
+
 
 class StepFacts(Callback):
     """Writes a JSON line from inside each optimizer step, and one for each validation. Stands after the strategies."""
@@ -47,6 +49,7 @@ class StepFacts(Callback):
                 },
                 "parameters": sum(p.numel() for held in blocks.values() for p in held if p.requires_grad),
                 "class_weights": None if weights is None else weights.tolist(),
+                "stages": {type(found).__name__: found.entered for found in strategies_of(self.trainer)},
                 "sequences": self.sequences,
                 "tokens": self.tokens,
                 "masked": self.masked,

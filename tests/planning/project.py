@@ -100,6 +100,9 @@ def held(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
                 },
                 "parameters": int(row["parameters"]),
                 "class_weights": [float(weight) for weight in weights] if any(weights) else None,
+                "stages": {
+                    k.removeprefix("stage/"): int(v) for k, v in row.items() if k.startswith("stage/")
+                },
                 "sequences": int(row["data/sequences"]),
                 "tokens": int(row["data/tokens"]),
             }

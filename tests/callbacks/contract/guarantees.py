@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
+from tests.callbacks.contract.told_rates import ToldRates
 from tests.callbacks.tiny import Timeline, TinyTask
 
 
@@ -26,10 +27,14 @@ class Guarantees(Callback):
         self._trained: set[int] | None = None
         self._weighs = False
         self._before: dict[int, Tensor] = {}
+        self._rates = ToldRates(timeline)
 
     def on_train_start(self, trainer: Trainer, pl_module: TinyTask) -> None:
         self._groups = groups_of(trainer)
-        self._weighs = trainer.global_step > 0  # a resumed run has told of it before
+        # A resumed run has told of it before.
+        self._weighs = resumed = trainer.global_step > 0
+        if resumed:
+            self._rates.resume(trainer)
         # Identity: each parameter once, in one group.
         counts = Counter(member for _, members in self._groups for member in members)
         assert set(counts.values()) == {1}, "a parameter is in one group"
@@ -54,6 +59,7 @@ class Guarantees(Callback):
             assert parameter.requires_grad == has, "what is trained has a gradient, what is frozen has none"
         self._check_modes(pl_module, trained)
         self._check_events(trainer, pl_module, trained)
+        self._rates.check(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: TinyTask, *_: Any) -> None:
         self.steps += 1

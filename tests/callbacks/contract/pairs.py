@@ -1,4 +1,4 @@
-"""Pairs of the strategies of configs/callbacks: which go together, and few that stand for all."""
+"""Pairs of the strategies of configs/callbacks: which go together, few that stand for all, and what is seen of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from tests.callbacks.contract.fragments import FRAGMENTS, clash, strategy
+from tests.callbacks.contract.fragments import FRAGMENTS, SaveAfter, clash, strategy
+from tests.callbacks.tiny import Timeline
 
 Pair = tuple[Path, Path]
 
@@ -77,3 +78,25 @@ class Norms(Callback):
         """None is above the limit, and some would have been."""
         assert max(self.norms) <= CLIP * (1 + 1e-5)
         assert max(self.norms) >= CLIP * (1 - 1e-3)
+
+
+class Marked(SaveAfter):
+    """Remembers how many events the timeline held when each checkpoint was saved.
+
+    Attributes:
+        known: by optimizer steps taken.
+    """
+
+    def __init__(self, root: Path, steps: set[int]) -> None:
+        super().__init__(root, steps)
+        self.known: dict[int, int] = {}
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        (timeline,) = (callback for callback in trainer.callbacks if isinstance(callback, Timeline))
+        self.known.setdefault(trainer.global_step, len(timeline.events))
+
+
+def in_any_order(events: Sequence[Any]) -> list[str]:
+    """Within a step events are in the order of the strategies in the list."""
+    return sorted(map(str, events))

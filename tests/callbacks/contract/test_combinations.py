@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +15,20 @@ from lightning.pytorch import Callback
 
 from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
+from tests.callbacks.contract.arguments import table
 from tests.callbacks.contract.combinations import (
     Part,
     clashes,
     class_of,
     combinations,
     made,
-    table,
+    refused_for_arguments,
     without_dropout,
 )
-from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED, SaveAfter
+from tests.callbacks.contract.fragments import FRAGMENTS, REFUSED
 from tests.callbacks.contract.grounds import Ground, Texts, Vectors
 from tests.callbacks.contract.guarantees import Guarantees
+from tests.callbacks.contract.pairs import Marked, in_any_order
 from tests.callbacks.tiny import StepLog, Timeline
 from tests.callbacks.tiny_bert import write_bert
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
@@ -45,19 +46,6 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Texts]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield Texts(write_bert(tmp_path_factory.mktemp("bert")))
-
-
-class Marked(SaveAfter):
-    """Remembers what the timeline held when the checkpoint was saved."""
-
-    def __init__(self, root: Path, step: int, timeline: Timeline) -> None:
-        super().__init__(root, {step})
-        self.timeline, self.known = timeline, 0
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if trainer.global_step in self.steps and batch_idx % trainer.accumulate_grad_batches == 0:
-            self.known = len(self.timeline.events)
 
 
 class Trained(NamedTuple):
@@ -83,7 +71,7 @@ def train(
 ) -> Trained:
     """Train, and fail where a guarantee is broken."""
     log, timeline = StepLog(), Timeline()
-    guarantees, marked = Guarantees(timeline), Marked(root, -1 if save_at is None else save_at, timeline)
+    guarantees, marked = Guarantees(timeline), Marked(root, set() if save_at is None else {save_at})
     trained, trainer = ground.train(
         strategies,
         root,
@@ -97,7 +85,8 @@ def train(
     )
     assert guarantees.steps
     weights = {name: value.clone() for name, value in trained.state_dict().items()}
-    return Trained(weights, log.steps, timeline.events[marked.known :], trainer.optimizers[0].state_dict())
+    known = 0 if save_at is None else marked.known[save_at]
+    return Trained(weights, log.steps, timeline.events[known:], trainer.optimizers[0].state_dict())
 
 
 def hold(ground: Ground, parts: list[Part], like_a_user: bool, accumulate: int, killed_at: int) -> None:
@@ -115,11 +104,7 @@ def hold(ground: Ground, parts: list[Part], like_a_user: bool, accumulate: int, 
         try:
             whole = train([made(part) for part in parts], root, save_at=killed_at, **common)
         except ValueError as refused:
-            # By their arguments: a stage trains none of the parameters that another strategy names.
-            found = re.match(r"(\w+) and (\w+) have nothing in common in stage \d+: ", str(refused))
-            if found is None or not set(found.groups()) <= {
-                class_of(fragment).__name__ for fragment, _ in parts
-            }:
+            if not refused_for_arguments(str(refused), parts, like_a_user):
                 raise
             return
         file = root / f"step={killed_at}.ckpt"
@@ -127,8 +112,7 @@ def hold(ground: Ground, parts: list[Part], like_a_user: bool, accumulate: int, 
         assert_equal(again.steps, whole.steps[killed_at:], "steps")
         assert_equal(again.weights, whole.weights, "weights")
         assert_equal(again.optimizer, whole.optimizer, "optimizer")
-        # Within a step events are in the order of the strategies in the list.
-        assert sorted(map(str, again.events)) == sorted(map(str, whole.events))
+        assert in_any_order(again.events) == in_any_order(whole.events)
 
 
 def drawn(ground: type[Ground]) -> Any:
@@ -183,34 +167,75 @@ def test_every_strategy_is_drawn_but_those_that_are_left_out(ground: type[Ground
     assert set(table(ground)) == every - ground.left_out.keys()
 
 
-def on_a_rank(chosen: list[tuple[list[Part], bool]], root: Path) -> list[dict[str, torch.Tensor]]:
-    ranks: dict[str, Any] = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
-    found: list[dict[str, torch.Tensor]] = []
-    for parts, like_a_user in chosen:
-        strategies = [made(part) for part in parts]
-        again: dict[str, Any] = {"like_a_user": like_a_user, "dropout": 0.0, "before": (SameOnBothRanks(),)}
-        found.append(train(strategies, root, **again, **ranks).weights)
-    return found
+Chosen = list[tuple[list[Part], bool]]
 
 
-def test_two_ranks(tmp_path: Path) -> None:
-    """A few combinations in one start of two processes."""
-    chosen: list[tuple[list[Part], bool]] = []
+def choose(ground: type[Ground], how: settings) -> Chosen:
+    """Combinations that go together, without dropout of their own, and whether a user has changed the model."""
+    chosen: Chosen = []
 
-    @settings(BRIEF, max_examples=12, database=None, phases=[Phase.generate])
-    @given(parts=combinations(Vectors), like_a_user=st.booleans())
-    def choose(parts: list[Part], like_a_user: bool) -> None:
+    @settings(how, database=None, phases=[Phase.generate])
+    @given(parts=combinations(ground), like_a_user=st.booleans())
+    def take(parts: list[Part], like_a_user: bool) -> None:
         if not clashes(parts):
             chosen.append(([without_dropout(part) for part in parts], like_a_user))
 
-    choose()
-    chosen = chosen[-5:]
-    ranks = on_two_ranks(on_a_rank, tmp_path, chosen, tmp_path)
-    for (parts, like_a_user), one, other in zip(chosen, *ranks, strict=True):
-        assert_equal(one, other, str(parts))
+    take()
+    return chosen
+
+
+def on_a_rank(ground: Ground, chosen: Chosen, root: Path) -> list[dict[str, torch.Tensor]]:
+    ranks: dict[str, Any] = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+    found: list[dict[str, torch.Tensor]] = []
+    for parts, like_a_user in chosen:
+        common: dict[str, Any] = {"ground": ground, "like_a_user": like_a_user, "dropout": 0.0}
+        try:
+            trained = train(
+                [made(part) for part in parts], root, **common, before=(SameOnBothRanks(),), **ranks
+            )
+        except Exception as error:
+            error.add_note(f"{parts}, like a user: {like_a_user}")
+            raise
+        found.append(trained.weights)
+    return found
+
+
+def hold_on_two_ranks(ground: Ground, chosen: Chosen, root: Path) -> None:
+    """In one start of two processes: ranks stay equal; and do what one does, where rounding stays small."""
+    alone: list[dict[str, torch.Tensor]] = []
+    accepted: Chosen = []
+    for parts, like_a_user in chosen:
         strategies = [made(part) for part in parts]
-        if any(found.depends_on_split for found in strategies):
+        try:
+            trained = train(strategies, root, ground=ground, like_a_user=like_a_user, dropout=0.0)
+        except ValueError as refused:
+            if not refused_for_arguments(str(refused), parts, like_a_user):
+                raise
             continue
-        alone = train([made(part) for part in parts], tmp_path, like_a_user=like_a_user, dropout=0.0).weights
+        accepted.append((parts, like_a_user))
+        alone.append(trained.weights)
+    assert len(accepted) >= len(chosen) / 2
+    ranks = on_two_ranks(on_a_rank, root, ground, accepted, root)
+    for (parts, _), single, one, other in zip(accepted, alone, *ranks, strict=True):
+        assert_equal(one, other, str(parts))
+        # Adam makes steps of any size of the rounding of gradients that are zero, as of the biases of keys.
+        if isinstance(ground, Texts) or any(made(part).depends_on_split for part in parts):
+            continue
         for name, value in one.items():
-            torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4, msg=f"{name} of {parts}")
+            torch.testing.assert_close(value, single[name], rtol=1e-3, atol=1e-4, msg=f"{name} of {parts}")
+
+
+def test_two_ranks(tmp_path: Path) -> None:
+    hold_on_two_ranks(VECTORS, choose(Vectors, settings(BRIEF, max_examples=12))[-5:], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_ranks_with_many_combinations(tmp_path: Path) -> None:
+    hold_on_two_ranks(VECTORS, choose(Vectors, settings(LONG, max_examples=100)), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_ranks_with_many_combinations_on_a_bert(texts: Texts, tmp_path: Path) -> None:
+    hold_on_two_ranks(texts, choose(Texts, settings(LONG, max_examples=40)), tmp_path)

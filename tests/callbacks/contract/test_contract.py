@@ -31,9 +31,11 @@ from tests.callbacks.contract.pairs import (
     CLIP,
     PAIRS,
     SETTINGS,
+    Marked,
     Norms,
     Pair,
     composing,
+    in_any_order,
     label,
     spread,
     turn,
@@ -90,13 +92,15 @@ def composes(pair: Pair, setting: str, root: Path) -> None:
         return
     common, norms = SETTINGS[setting], Norms()
     killed_at = 10 // common.get("accumulate_grad_batches", 1)
-    saver = SaveAfter(root, {killed_at})
-    one = run(made(pair), root, callbacks=(saver, norms), enable_checkpointing=True, **common)
+    marked = Marked(root, {killed_at})
+    one = run(made(pair), root, callbacks=(marked, norms), enable_checkpointing=True, **common)
     other = run(made(pair[::-1]), root, **common)
-    assert_equal(dict(one[0].state_dict()), dict(other[0].state_dict()))
-    assert one[1] == other[1]
     resumed = run(made(pair[::-1]), root, ckpt_path=root / f"step={killed_at}.ckpt", **common)
-    assert_equal(dict(resumed[0].state_dict()), dict(one[0].state_dict()))
+    for found, steps, events in ((other, 0, 0), (resumed, killed_at, marked.known[killed_at])):
+        assert_equal(dict(found[0].state_dict()), dict(one[0].state_dict()), "weights")
+        assert_equal(found[1], one[1][steps:], "steps")
+        assert in_any_order(found[2]) == in_any_order(one[2][events:])
+        assert_equal(found[3], one[3], "optimizer")
     if "gradient_clip_val" in common:
         norms.check()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ from tests.doubles.same_on_both_ranks import SameOnBothRanks
 
 
 class Breaks(Strategy):
-    """Does what no strategy may, with the model in its hands.
+    """Does what no strategy may, with the model in its hands, or asks for it when nobody tells of it any more.
 
     Args:
         fault: is done before each optimizer step.
         late: after each of them instead.
     """
 
-    touches: ClassVar[set[str]] = {"gradients"}
+    touches: ClassVar[set[str]] = {"gradients", "lr"}
 
     def __init__(self, fault: Callable[[Run], None], late: bool) -> None:
         self.fault, self.late = fault, late
@@ -57,6 +57,16 @@ def thaw(run: Run) -> None:
         parameter.requires_grad_(True)
 
 
+def task_of(run: Run) -> Any:
+    return run.trainer.lightning_module
+
+
+def head_group(run: Run) -> dict[str, Any]:
+    return run.trainer.optimizers[0].param_groups[-1]
+
+
+RATE = "a rate changes without an event: .* head"
+
 FAULTS: dict[str, tuple[Callable[[Run], None], bool, str]] = {
     "a weight moves before the step": (lambda run: move(run, True), False, "passes leave the model"),
     "a frozen weight moves": (lambda run: move(run, False), True, "what is frozen stays"),
@@ -67,7 +77,24 @@ FAULTS: dict[str, tuple[Callable[[Run], None], bool, str]] = {
         False,
         "no group is added",
     ),
-    "a block thaws and nothing tells": (thaw, True, "without an event"),
+    "a block thaws and nothing tells": (thaw, True, "what is trained changes without an event"),
+    "classes weigh and nothing tells": (
+        lambda run: task_of(run).set_class_weights(torch.ones(3)),
+        True,
+        "classes weigh without an event",
+    ),
+    "a rate changes and nothing tells": (lambda run: head_group(run).update(lr=1e-3), True, RATE),
+    "a rate changes for one step and nothing tells": (
+        lambda run: head_group(run).update(lr=1e-3),
+        False,
+        RATE,
+    ),
+    "a factor comes late and nothing tells": (lambda run: run.scale_lr(run.head, 0.5), True, RATE),
+    "a curve comes late and nothing tells": (
+        lambda run: run.anneal_lr(lambda _: 0.5, run.head),
+        True,
+        RATE,
+    ),
 }
 
 
@@ -103,3 +130,19 @@ def test_ranks_that_differ_after_the_last_step_are_seen(
     monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
     with pytest.raises(AssertionError, match=r"ranks differ in head\.bias at step 6"):
         fit([], tmp_path, callbacks=(SameOnBothRanks(),), epochs=1)
+
+
+class Twice(Strategy):
+    """Asks for the rate of the head twice, for which factors are multiplied."""
+
+    touches: ClassVar[set[str]] = {"lr"}
+
+    def apply(self, run: Run) -> None:
+        run.scale_lr(run.all_blocks, 0.5)
+        run.scale_lr(run.head, 0.5)
+
+
+def test_the_factor_of_a_block_that_is_named_twice_is_told(tmp_path: Path) -> None:
+    trained = train([Twice()], tmp_path)
+    (told,) = (facts["factors"] for *_, what, facts in trained.events if what == "lr")
+    assert (told["head"], told["pooler"]) == (0.25, 0.5)
