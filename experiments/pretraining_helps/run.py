@@ -111,7 +111,14 @@ def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Pa
     cost = run_command(command, folder / "log.txt")
     score = read_scores(folder / FIT)[part["score"]]
     shutil.rmtree(folder / FIT / "checkpoints")
-    return {"score": score, "before": "", "head_alone": "", "unigram": "", "seconds": cost.seconds, "curve": ""}
+    return {
+        "score": score,
+        "before": "",
+        "head_alone": "",
+        "unigram": "",
+        "seconds": cost.seconds,
+        "curve": "",
+    }
 
 
 def encoder_of(start: str, model: str) -> dict[str, Any]:
