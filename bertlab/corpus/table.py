@@ -6,12 +6,12 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertlab.corpus.document import Document
 from bertlab.corpus.document_parts import parts_of
 from bertlab.corpus.readers import FileReader
 from bertlab.corpus.text_stream import Errors, files_of, lines
+from bertlab.sources.csv_records import csv_records
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LONGEST_CELL = 100_000_000  # characters at most, and of a line half of it: a row has to fit in the memory
@@ -60,7 +60,7 @@ class Table(FileReader):
 
     def _texts(self, path: Path) -> Iterator[str]:
         reader = csv.reader(_lines(path, self.errors), delimiter=self._separator_of(path), strict=True)
-        rows = _rows(reader, path)
+        rows = csv_records(reader, path)
         names = next(rows, None)
         if names is None:
             raise ValueError(f"{path}: the file has nothing but blank lines.")
@@ -97,15 +97,3 @@ def _lines(path: Path, errors: Errors) -> Iterator[str]:
                 f"{path}: line {number} has {LONGEST_CELL // 2} characters or more: is it a table?"
             )
         yield f"{line}\n"
-
-
-def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
-    while True:
-        try:
-            row: list[str] = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}: line {reader.line_num}: {error}. Quotes may be unbalanced.") from error
-        if row:  # the csv module gives an empty list for a blank line
-            yield row

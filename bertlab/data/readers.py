@@ -6,12 +6,13 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from bertlab.sources.csv_records import csv_records
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -74,7 +75,7 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     # A text may be longer than the csv module's default limit of 131,072 characters for a field.
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(decode(path), newline=""), delimiter=delimiter, strict=True)
-    rows = _records(reader, path)
+    rows = csv_records(reader, path)
     names = next(rows, None)
     if names is None:
         raise ValueError(f"{path}: the file is empty: it has nothing but blank lines.")
@@ -93,18 +94,6 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     return pa.table(
         {name: pa.array(column, pa.large_string()) for name, column in zip(names, columns, strict=True)}
     )
-
-
-def _records(reader: Any, path: Path) -> Iterator[list[str]]:
-    while True:
-        try:
-            record: list[str] = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}: line {reader.line_num}: {error}. Quotes may be unbalanced.") from error
-        if record:  # the csv module gives an empty list for a blank line
-            yield record
 
 
 def _read_jsonl(path: Path) -> pa.Table:
