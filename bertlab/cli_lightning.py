@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from bertlab.allocator import keep_freed_memory
+from bertlab.allocator import keep_few_programs, keep_freed_memory
 from bertlab.callbacks.optimizer_modes import OptimizerModes
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.cli_after_fit import evaluate_best
@@ -73,6 +73,7 @@ class BertlabCLI(LightningCLI):
         self._at_end, self._verb = at_end, args[0]
         self.run_directory: RunDirectory
         self.checkpoint: Path | None = None
+        keep_few_programs()
         super().__init__(
             LightningModule,
             LightningDataModule,

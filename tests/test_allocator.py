@@ -1,4 +1,4 @@
-"""Whether memory that a step freed is there for the next one, seen by the page faults of a process of its own."""
+"""What a process keeps: memory that a step freed, seen by its page faults; programs of oneDNN, seen by what it tells."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from bertlab.allocator import keep_freed_memory
+from bertlab.allocator import keep_few_programs, keep_freed_memory
 
 #: Takes 100 MB again and again; prints what the function says, and the page faults before and after it, when there are
 #: as many places as glibc wants: it asks for a little more than it gives, and does not find the hole again at first.
@@ -40,3 +41,38 @@ def test_memory_is_there_for_the_next_step() -> None:
 def test_the_environment_is_heeded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "some")
     assert not keep_freed_memory()
+
+
+#: A hundred convolutions of different length, which oneDNN computes in float32 on any x86, and then the first again.
+HUNDRED = """
+import torch
+from bertlab.allocator import keep_few_programs
+
+keep_few_programs()
+kernel = torch.ones(8, 8, 3)
+for length in [*range(100, 200), 100]:
+    print(length, flush=True)
+    torch.conv1d(torch.ones(2, 8, length), kernel)
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+@pytest.mark.parametrize("name", [None, "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"])
+def test_few_programs_are_kept_unless_the_environment_says_how_many(name: str | None) -> None:
+    clean = {key: value for key, value in os.environ.items() if "CACHE_CAPACITY" not in key}
+    wanted = {} if name is None else {name: "500"}
+    command = [sys.executable, "-c", HUNDRED]
+    environment = clean | wanted | {"ONEDNN_VERBOSE": "2"}
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    first, last = told.split("\n100\n")[-2:]
+    assert "convolution" in first
+    assert ("cache_miss,cpu,convolution" in last) == (name is None)
+
+
+def test_torch_keeps_no_programs_of_its_own_unless_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    keep_few_programs()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "1"
+    monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "7"})
+    keep_few_programs()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"

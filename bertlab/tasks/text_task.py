@@ -189,6 +189,12 @@ class TextTask(LightningModule):
         # Through self: strategies may have put a loss of their own in its place.
         return self.finish_training_step(self.training_loss(batch), batch)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and let the gradients go, which Lightning keeps until the next step's activations stand beside them."""
+        super().optimizer_step(*args, **kwargs)
+        for parameter in self.parameters():
+            parameter.grad = None
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over one group for each block × decayed or not, and the schedule."""
         return optimization(self, self.optimizer, self.schedule, self.weight_decay, self.layer_decay)
