@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from tests.bits import assert_equal
 from tests.callbacks.tiny import TinyTask, fit
@@ -173,8 +172,8 @@ def test_after_step_and_its_random_numbers_go_on_after_a_resume(tmp_path: Path) 
 
 
 class Idle(Strategy):
-    def never_acts(self, horizon: Horizon) -> str | None:
-        return f"it would begin after step {horizon.total_steps}"
+    def never_acts(self, run: Run) -> str | None:
+        return f"it would begin after step {run.horizon.total_steps}"
 
     def apply(self, run: Run) -> None: ...
 
