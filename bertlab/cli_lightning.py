@@ -46,7 +46,7 @@ from bertlab.tracking.results import Results
 from bertlab.tracking.run_choice import choose_run, default_name
 from bertlab.tracking.run_directory import RunDirectory
 from bertlab.tracking.run_settings import RunSettings
-from bertlab.tracking.time_limit import TimeLimit
+from bertlab.tracking.time_limit import TimeLimit, duration_of
 from bertlab.tracking.timeline import Timeline
 from bertlab.tracking.wandb_settings import WandbSettings
 from bertlab.tracking.watched_metrics import WatchedMetrics
@@ -107,6 +107,8 @@ class BertlabCLI(LightningCLI):
         self.config = parser.parse_args(args)
         verb: str = self.config.subcommand
         config: Namespace = self.config[verb]
+        if config.trainer.max_time is not None:
+            _check_max_time(config.trainer.max_time)
         config.run.name = config.run.name or default_name(config.config, config.model.class_path)
         given = config.get("ckpt_path")
         self._wants_untrained = str(given) == UNTRAINED and verb in {"validate", "test", "predict"}
@@ -243,3 +245,11 @@ class BertlabCLI(LightningCLI):
         if self.subcommand == "fit":
             loggers.insert(0, MetricsCsv(self.run_directory.metrics))
         return loggers
+
+
+def _check_max_time(max_time: Any) -> None:
+    """Refuse a bad `trainer.max_time` before anything is loaded."""
+    try:
+        duration_of(max_time)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
