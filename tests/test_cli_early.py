@@ -182,8 +182,8 @@ VALIDATIONS: dict[str, tuple[list[str], str]] = {
         r"trainer\.callbacks: StagedUnfreezing waits for 'val/loss', .*: the data has no validation split",
     ),
     "a schedule": (
-        [*PLATEAU, "--trainer.max_steps=2"],
-        r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: the first one would come after 3 micro-batches",
+        [*PLATEAU, "--trainer.max_steps=1"],
+        r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: the first one would come after 2 micro-batches",
     ),
 }
 
