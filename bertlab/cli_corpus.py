@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from bertlab.cli_class_change import without_old_defaults
 from bertlab.cli_overlays import UsageError, files_with
 from bertlab.corpus.build import CorpusBuild
 
@@ -40,7 +41,8 @@ def _build(args: list[str]) -> CorpusBuild:
     )
     parser.add_class_arguments(CorpusBuild, None, fail_untyped=True)
     try:
-        config = parser.parse_args(args[1:])
+        with without_old_defaults():
+            config = parser.parse_args(args[1:])
         config.pop("config", None)
         instantiate = (
             getattr(parser, "instantiate", None) or parser.instantiate_classes

@@ -33,6 +33,7 @@ from bertlab.cli_links import as_list, data_seed, run_seed, tokenizer_source
 from bertlab.cli_overlays import UsageError
 from bertlab.cli_parsing import Parser, run_cli
 from bertlab.prediction.writer import PredictionWriter
+from bertlab.tracking.awaited_validations import AwaitedValidations
 from bertlab.tracking.checkpoint_io import AtomicCheckpointIO
 from bertlab.tracking.checkpoints import Checkpoints
 from bertlab.tracking.config_file import ConfigFile
@@ -45,7 +46,7 @@ from bertlab.tracking.results import Results
 from bertlab.tracking.run_choice import choose_run, default_name
 from bertlab.tracking.run_directory import RunDirectory
 from bertlab.tracking.run_settings import RunSettings
-from bertlab.tracking.time_limit import TimeLimit
+from bertlab.tracking.time_limit import TimeLimit, duration_of
 from bertlab.tracking.timeline import Timeline
 from bertlab.tracking.wandb_settings import WandbSettings
 from bertlab.tracking.watched_metrics import WatchedMetrics
@@ -107,6 +108,8 @@ class BertlabCLI(LightningCLI):
         self.config = parser.parse_args(args)
         verb: str = self.config.subcommand
         config: Namespace = self.config[verb]
+        if config.trainer.max_time is not None:
+            _check_max_time(config.trainer.max_time)
         config.run.name = config.run.name or default_name(config.config, config.model.class_path)
         given = config.get("ckpt_path")
         self._wants_untrained = str(given) == UNTRAINED and verb in {"validate", "test", "predict"}
@@ -181,16 +184,13 @@ class BertlabCLI(LightningCLI):
         check_resumable(self.checkpoint)
 
     def before_validate(self) -> None:
-        """See `_before_evaluation`."""
-        self._before_evaluation()
+        """Refuse a model that has learnt nothing or something else; tell the data the labels of the checkpoint."""
+        if self.checkpoint is not None and self.checkpoint.is_file():
+            tell_label_names(self.checkpoint, self.model, self.datamodule)
+        elif self.checkpoint is None and not self._wants_untrained:
+            check_trained(str(self.subcommand), self.model, self._config.run.name)
 
-    def before_test(self) -> None:
-        """See `_before_evaluation`."""
-        self._before_evaluation()
-
-    def before_predict(self) -> None:
-        """See `_before_evaluation`."""
-        self._before_evaluation()
+    before_test = before_predict = before_validate
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
@@ -226,7 +226,7 @@ class BertlabCLI(LightningCLI):
         first: list[Any] = [] if keeper is None else [keeper]
         if config.trainer.max_time is not None:
             first.append(TimeLimit(config.trainer.max_time, keeper))
-        first += [StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
+        first += [AwaitedValidations(), StepSeed(run_seed(config)), Timeline(self.run_directory.timeline)]
         always += [OptimizerModes(), WatchedMetrics()]
         if keeper is not None:
             always.append(FinalCheckpoint(keeper))
@@ -247,9 +247,10 @@ class BertlabCLI(LightningCLI):
             loggers.insert(0, MetricsCsv(self.run_directory.metrics))
         return loggers
 
-    def _before_evaluation(self) -> None:
-        """Refuse a model that has learnt nothing or something else; tell the data the labels of the checkpoint."""
-        if self.checkpoint is not None and self.checkpoint.is_file():
-            tell_label_names(self.checkpoint, self.model, self.datamodule)
-        elif self.checkpoint is None and not self._wants_untrained:
-            check_trained(str(self.subcommand), self.model, self._config.run.name)
+
+def _check_max_time(max_time: Any) -> None:
+    """Refuse a bad `trainer.max_time` before anything is loaded."""
+    try:
+        duration_of(max_time)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

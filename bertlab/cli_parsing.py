@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from bertlab.cli_class_change import without_old_defaults
 from bertlab.cli_overlays import UsageError, check_order, files_with, missing_extra
 from bertlab.tracking.run_choice import forget_run
 
@@ -19,6 +20,7 @@ def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) 
     check_order(args)
     _quiet()
     with ExitStack() as at_end:
+        at_end.enter_context(without_old_defaults())
         at_end.callback(forget_run)
         try:
             command(args, at_end)

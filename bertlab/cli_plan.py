@@ -24,6 +24,7 @@ from bertlab.planning.rehearsal import Rehearsal
 from bertlab.planning.steps_csv import write_steps
 from bertlab.planning.table import show
 from bertlab.tracking.atomic import atomic_file
+from bertlab.tracking.awaited_validations import AwaitedValidations
 from bertlab.tracking.config_file import ConfigFile
 from bertlab.tracking.run_choice import choose_plan, existing_run
 from bertlab.tracking.run_directory import RunDirectory
@@ -134,7 +135,13 @@ class PlanCLI(BertlabCLI):
         self._rehearsal = Rehearsal(config.run.name, PlanSettings(**vars(config.plan)))
         wanted = [c for c in as_list(config.trainer.callbacks) if not isinstance(c, ProgressBar)]
         checkpoints = [] if config.trainer.enable_checkpointing is False else [config.checkpoints]
-        first = [*checkpoints, StepSeed(run_seed(config)), OptimizerModes(), self._rehearsal]
+        first = [
+            *checkpoints,
+            AwaitedValidations(),
+            StepSeed(run_seed(config)),
+            OptimizerModes(),
+            self._rehearsal,
+        ]
         return [*first, *wanted, WatchedMetrics()]
 
     def make_loggers(self, config: Namespace) -> list[Logger] | bool:

@@ -168,6 +168,34 @@ def test_metrics_that_will_not_come(
     assert_refused(["fit", "--config", f"{project}/{run}.yaml", *flags], message, capsys)
 
 
+#: A schedule that waits.
+PLATEAU = ["--model.schedule=lightning.pytorch.cli.ReduceLROnPlateau", "--model.schedule.monitor=val/loss"]
+#: Who waits for a validation that never comes; who else can: tests/tracking/test_awaited_validations.py.
+VALIDATIONS: dict[str, tuple[list[str], str]] = {
+    "checkpoints": (
+        [*monitor("val/mcc"), "--trainer.limit_val_batches=0"],
+        r"checkpoints\.monitor is 'val/mcc', and nothing is validated in this training: trainer\.limit_val_batches "
+        r"is 0\. Change that, or set checkpoints\.monitor to null",
+    ),
+    "a strategy": (
+        [*callback(STAGED, plateau="val/loss"), "--data.validation_fraction=0"],
+        r"trainer\.callbacks: StagedUnfreezing waits for 'val/loss', .*: the data has no validation split",
+    ),
+    "a schedule": (
+        [*PLATEAU, "--trainer.max_steps=1"],
+        r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: the first one would come after 2 micro-batches",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", VALIDATIONS)
+def test_validations_that_will_not_come(
+    fault: str, project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, message = VALIDATIONS[fault]
+    assert_refused(["fit", "--config", f"{project}/run.yaml", *flags], message, capsys)
+
+
 def test_what_the_other_tasks_log_can_be_waited_for(project: Path, in_tmp: Path) -> None:
     flags = [UNVALIDATED, *monitor("val/texts/macro_f1"), *callback(EARLY, monitor="val/texts/loss")]
     main(["fit", "--config", f"{project}/mixture.yaml", *flags, "--run.test_after_fit=false"])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from bertlab.callbacks.gradients_settle import GradientsSettle
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.undone import Undone
 
@@ -48,15 +47,15 @@ class AutoFreeze(Strategy):
         self.when = GradientsSettle(interval_fraction, percentile)
         self.sums: dict[str, Tensor] = {}
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Training ends before two intervals can be compared, or nothing is below the percentile."""
         if self.percentile == 0:
             return "percentile is 0, which no change is below"
-        steps = self._settling.interval_steps(horizon)
-        if 2 * steps >= horizon.total_steps:
+        steps = self._settling.interval_steps(run.horizon)
+        if 2 * steps >= run.horizon.total_steps:
             return (
                 f"two intervals of {steps:g} steps have to be over before the first layer is frozen, and training "
-                f"ends at step {horizon.total_steps}"
+                f"ends at step {run.horizon.total_steps}"
             )
         return None
 

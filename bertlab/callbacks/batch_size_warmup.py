@@ -60,11 +60,11 @@ class BatchSizeWarmup(Strategy):
                 f"{parts} or more"
             )
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """The batch begins at its full size, or there is no step to grow over."""
         if self.start_size >= self._full:
             return f"start_size {self.start_size} is not less than the {self._full} sequences of a whole step"
-        steps = self._growth(horizon).steps
+        steps = self._growth(run.horizon).steps
         return None if steps else f"fraction {self.fraction:g} of the training is not one step"
 
     def apply(self, run: Run) -> None:

@@ -67,7 +67,7 @@ class ChildTuning(Strategy):
         """The layers."""
         return _layer_parameters(blocks).values()
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Nothing is masked."""
         return "share is 1" if self.share == 1 else None
 

@@ -21,9 +21,10 @@ from bertlab.callbacks.hindsight import Hindsight
 from bertlab.callbacks.holding import Holding, holding_of
 from bertlab.callbacks.horizon import Horizon, horizon_of
 from bertlab.callbacks.run import Run
+from bertlab.callbacks.staged import Staged
 from bertlab.callbacks.starting_weights import StartingWeights
-from bertlab.callbacks.training_pass import LossWrapper, wrap_loss
-from bertlab.interfaces import HasBlocks, HasTrainingLoss
+from bertlab.callbacks.step_work import StepWork
+from bertlab.interfaces import HasBlocks
 
 if TYPE_CHECKING:
     from bertlab.callbacks.strategy import Strategy
@@ -39,17 +40,15 @@ class Conductor:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.strategies = strategies_of(trainer)
-        self._by_name = sorted(self.strategies, key=lambda s: s.state_key)
         self._events = Events(trainer)
         self._runs: dict[str, Run] = {}
         self._control: Control | None = None
+        self._work: StepWork | None = None
         self._holding: Holding | None = None
         #: what strategies would do, from the beginning of a training on.
         self.foresight: Foresight | None = None
         self._checked = False
-        self._asked: set[str] = set()
         self._starting_weights = StartingWeights()
-        self._finished_steps = 0
         #: what was warned of before training, by `state_key`; None: hindsight has told of it, or is not to.
         self._foretold: dict[str, str] | None = None
         self._ended = False
@@ -126,30 +125,19 @@ class Conductor:
         self._begin()
         return self._move(rehearsed=True)
 
-    def run_of(self, strategy: Strategy) -> Run:
+    def run_of(self, strategy: Staged) -> Run:
         """The run as a strategy sees it in the stage that it is in."""
         return self._runs[strategy.state_key]
 
-    def edit_gradients(self, asked_by: Strategy) -> None:
-        """Let strategies change the gradients of the step that is about to be taken: once, though each asks for it."""
-        first = not self._asked or asked_by.state_key in self._asked
-        self._asked = {asked_by.state_key} if first else self._asked | {asked_by.state_key}
-        if self._control is None or not first:
-            return
-        # Those that put gradients together before those that change what there is: as their losses are nested.
-        for strategy in sorted(self._by_name, key=lambda s: -s.nesting):
-            edit = self._runs[strategy.state_key].wishes.gradients
-            if edit is not None:
-                edit()
+    def edit_gradients(self, asked_by: Staged) -> None:
+        """Let strategies change the gradients of the step that is about to be taken."""
+        if self._work is not None:
+            self._work.edit_gradients(asked_by)
 
     def after_step(self) -> None:
-        """Let strategies act after an optimizer step, once; never between micro-batches of one."""
-        step = self.trainer.global_step
-        if self._control is None or step == self._finished_steps:
-            return
-        self._finished_steps = step
-        for strategy in self._by_name:
-            strategy.after_step(self._runs[strategy.state_key])
+        """Let strategies act after an optimizer step; never between micro-batches of one."""
+        if self._work is not None:
+            self._work.after(self.trainer.global_step)
 
     def before_validation(self) -> None:
         """Let strategies change what a validation sees."""
@@ -161,7 +149,7 @@ class Conductor:
         for strategy in self.strategies:
             strategy.after_validation(self.module)
 
-    def observe(self, strategy: Strategy) -> None:
+    def observe(self, strategy: Staged) -> None:
         """Show a strategy's trigger the metrics of a validation: those of rank 0, on all ranks."""
         metrics = {
             key: float(value) for key, value in self.trainer.callback_metrics.items() if value.numel() == 1
@@ -192,10 +180,9 @@ class Conductor:
         """Leave no trace in model and optimizers; the data can still tell a checkpoint where it stands."""
         if self._control is not None:
             self._control.release()
-        self._control, self._holding, self._checked = None, None, False
+        self._control, self._work, self._holding, self._checked = None, None, None, False
         self._starting_weights.put_away()
         self._foretold, self.foresight, self._ended = None, None, False
-        self._asked.clear()
         self._runs.clear()
         vars(self).pop("blocks", None)  # of another task, perhaps, the next time
 
@@ -211,8 +198,8 @@ class Conductor:
                 self._apply(strategy)
         self._control.train_what_is_wanted(list(self._runs.values()))
         self._foretold = self.foresight.warn_of_what_never_acts()
-        self._finished_steps = self.trainer.global_step
-        self._wrap_loss()
+        self._work = StepWork(self.strategies, self.run_of, self.trainer.global_step)
+        self._work.wrap_loss(self.module)
         return True
 
     def _move(self, rehearsed: bool) -> Holding:
@@ -232,9 +219,7 @@ class Conductor:
             self._control.train_what_is_wanted(list(self._runs.values()))
         for strategy in movers:
             name, run = type(strategy).__name__, self._runs[strategy.state_key]
-            self._events.record_stage(name, run)
-            for what, facts in notes[strategy.state_key]:
-                self._events.record(name, what, facts)
+            self._events.record_stage(name, run, notes[strategy.state_key])
             if not rehearsed:
                 strategy.on_stage_start(run)
         stages = {strategy.state_key: strategy.entered for strategy in self.strategies}
@@ -247,19 +232,6 @@ class Conductor:
         for strategy in sorted(strategies, key=lambda s: "checkpoints" in s.touches):
             if strategy.state_key in self._runs:
                 strategy.on_stage_end(self._runs[strategy.state_key])
-
-    def _wrap_loss(self) -> None:
-        """Put the strategies' loss in the place of the task's, until `release`."""
-        nested = [strategy for strategy in self._by_name if "loss" in strategy.touches]
-        nested.sort(key=lambda strategy: -strategy.nesting)
-
-        def wrappers() -> list[LossWrapper]:
-            wishes = [self._runs[strategy.state_key].wishes.loss for strategy in nested]
-            return [wish for wish in wishes if wish is not None]
-
-        if nested:
-            assert isinstance(self.module, HasTrainingLoss)
-            wrap_loss(self.module, wrappers)
 
     def _apply(self, strategy: Strategy) -> list[tuple[str, dict[str, Any]]]:
         """Ask a strategy what it wants for the stage it has entered; returns what it noted."""

@@ -74,11 +74,15 @@ class DataOrder(Strategy):
         found = difficulties(self.difficulty, course_data(self, trainer))
         self._ranks, self._alike = ranks_of(found), bool((found == found[0]).all())
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """All rows are alike, or there is no step in which some are left out."""
         if self._alike:
             return f"by {self.difficulty} all training rows are equally hard"
-        return None if self._steps(horizon) else f"fraction {self.fraction:g} of the training is not one step"
+        return (
+            None
+            if self._steps(run.horizon)
+            else f"fraction {self.fraction:g} of the training is not one step"
+        )
 
     def apply(self, run: Run) -> None:
         """Say which rows each step draws from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -34,12 +35,13 @@ class Events:
             if isinstance(keeper, RecordsEvents):
                 keeper.record_event(trainer.global_step, trainer.current_epoch, strategy, what, facts)
 
-    def record_stage(self, strategy: str, run: Run) -> None:
-        """Tell that a strategy enters a stage, and what it wants for it.
+    def record_stage(self, strategy: str, run: Run, notes: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Tell that a strategy enters a stage, what it wants for it, and what it has noted.
 
         Args:
             strategy: its name.
             run: as the strategy sees it in the stage.
+            notes: what, and facts, of each.
         """
         wishes = run.wishes
         self.record(strategy, "stage", {"stage": run.stage, "ends_at_step": run.stage_end})
@@ -56,3 +58,5 @@ class Events:
         if weights is not None:
             named = dict(zip(run.class_names(), weights.tolist(), strict=True))
             self.record(strategy, "class_weights", {"weights": named})
+        for what, facts in notes:
+            self.record(strategy, what, facts)

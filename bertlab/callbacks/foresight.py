@@ -103,7 +103,9 @@ class Foresight:
     def _warnings(self, strategy: Strategy) -> Iterator[str]:
         """What is to be said of a strategy."""
         name, horizon = type(strategy).__name__, self._horizon
-        if reason := strategy.never_acts(horizon) or self._frozen(strategy):
+        if reason := strategy.never_acts(self._run_in(strategy, max(0, strategy.entered))) or self._frozen(
+            strategy
+        ):
             yield f"{name} would do nothing in this training: {reason}"
             return
         if reason := self._without_effect(strategy):

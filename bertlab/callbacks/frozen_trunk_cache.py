@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -16,21 +15,13 @@ from bertlab.callbacks.combination import FREEZING
 from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
+from bertlab.callbacks.kept_trunk import KeptTrunk
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.trunk_filling import (
-    dividable_task,
-    filled_store,
-    filling,
-    remove_leftovers,
-    rows_of,
-    store_of,
-)
-from bertlab.callbacks.trunk_keys import TrunkWatch
-from bertlab.callbacks.trunk_lookup import TrunkLookup
-from bertlab.callbacks.trunk_stages import LEAST_BLOCKS, epochs_of, why_none_is_worth_it
+from bertlab.callbacks.trunk_filling import dividable_task, filling, remove_leftovers
+from bertlab.callbacks.trunk_keys import watch_of
+from bertlab.callbacks.trunk_stages import frozen_now, why_none_is_worth_it
 from bertlab.callbacks.trunk_store import GIB
 from bertlab.callbacks.undone import Undone
-from bertlab.interfaces import HasEncoderBlocks, HasTrunk
 
 
 class FrozenTrunkCache(Strategy):
@@ -78,19 +69,14 @@ class FrozenTrunkCache(Strategy):
         self.max_gib, self.bfloat16, self.minimum_epochs = max_gib, bfloat16, minimum_epochs
         self._dtype = torch.bfloat16 if bfloat16 else None
         self._run: Run | None = None
-        self._lookup: TrunkLookup | None = None
-        self._trainer: Trainer | None = None
-        self._watch = TrunkWatch([])
-        #: of the weights that are kept for.
-        self._kept = 0
-        self._new_epoch = False
+        self._kept: KeptTrunk | None = None
         #: what the last event on the timeline was about, and whether any was of rows that are kept.
         self._told: list[Any] = []
         self._has_kept = False
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """Refuse a task or data that it cannot work with; warn of an encoder that cannot be divided."""
-        module, self._trainer = dividable_task(trainer), trainer
+        module = dividable_task(trainer)
         freezes = any(s.touches & FREEZING for s in Conductor.of(trainer).strategies)
         if freezes and module.trunk_unit(2) is None:
             rank_zero_warn(
@@ -98,10 +84,9 @@ class FrozenTrunkCache(Strategy):
                 "encoder.padding_free is false), so only stages in which it is frozen as a whole are cached"
             )
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Whether anything is frozen, for long enough, as far as is known."""
-        assert self._trainer is not None
-        return why_none_is_worth_it(self._trainer, self.minimum_epochs)
+        return why_none_is_worth_it(run.trainer, self.minimum_epochs)
 
     def left_undone(self, run: Run) -> Undone | None:
         """Whether nothing was ever kept, and why not."""
@@ -128,18 +113,15 @@ class FrozenTrunkCache(Strategy):
     def pass_before(self, run: Run) -> DataPass | None:
         """The one that fills the cache when other blocks are frozen."""
         blocks = self._planned(run)
-        return filling(run.trainer, blocks, int(self.max_gib * GIB), self._dtype) if blocks else None
+        return filling(run.trainer, blocks, self._max_bytes, self._dtype) if blocks else None
 
     def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
         """Keep the rows of the step."""
         self._forget()
         blocks = self._planned(run)
         if blocks:
-            self._answer(run.trainer.lightning_module)
-            lookup = self._lookup
-            assert lookup is not None
-            lookup.stores["train"] = store_of(run.trainer, batches, blocks, self._dtype)
-            lookup.blocks, lookup.weights = blocks, self._watch.weights(blocks)
+            self._kept = KeptTrunk(run.trainer, self._max_bytes, self._dtype)
+            self._kept.keep_batches(batches, blocks)
 
     def apply(self, run: Run) -> None:
         """Keep the run for events: what is kept follows what other strategies freeze."""
@@ -153,57 +135,45 @@ class FrozenTrunkCache(Strategy):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be asked by the task."""
         super().on_train_start(trainer, pl_module)
-        assert isinstance(pl_module, HasEncoderBlocks)
-        self._answer(pl_module)
-        self._watch = TrunkWatch(pl_module.encoder_blocks())
+        self._kept = KeptTrunk(trainer, self._max_bytes, self._dtype)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the weights and the rows themselves."""
         super().on_train_epoch_start(trainer, pl_module)
-        self._watch.look_closely()
-        self._new_epoch = True
+        assert self._kept is not None
+        self._kept.begin_epoch()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep what is frozen now, and only that."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        lookup = self._lookup
-        assert lookup is not None
-        blocks, obstacle = self._frozen(trainer, pl_module)
+        kept = self._kept
+        assert kept is not None
+        blocks, obstacle = frozen_now(kept.watch, trainer, self.minimum_epochs)
         if blocks == 0 or obstacle:
-            lookup.stores.clear()
+            kept.drop()
             if obstacle:
-                facts = {"blocks": self._watch.names(blocks), "because": obstacle}
+                facts = {"blocks": kept.watch.names(blocks), "because": obstacle}
                 self._tell("not_cached", [blocks, obstacle], facts)
             return
-        weights = self._watch.digest(blocks)
-        lookup.valid = (lookup.blocks, self._kept) == (blocks, weights)
-        lengths_differ = self._new_epoch and lookup.stores and self._lengths_differ(trainer)
-        if not (lookup.stores and lookup.valid) or lengths_differ:
-            self._fill(trainer, blocks, weights)
-        self._new_epoch = False
+        store = kept.follow(blocks)
+        if store is not None:
+            self._has_kept = True
+            rows = {"rows": len(store.rows), "of": len(store.lengths), "mib": round(store.bytes / 2**20, 1)}
+            self._tell("cached", [blocks, kept.digest], {"blocks": kept.watch.names(blocks), **rows})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows of the validation split too, if all are validated, by the weights that are trained."""
+        """Keep the rows of the validation split too."""
         super().on_validation_start(trainer, pl_module)
-        lookup = self._lookup
-        if lookup is None or not lookup.stores:
-            return
-        self._watch.look_closely()
-        lookup.valid = self._watch.digest(lookup.blocks) == self._kept
-        # A whole number limits the batches, a fraction of 1.0 does not.
-        whole = isinstance(trainer.limit_val_batches, float) and trainer.limit_val_batches == 1.0
-        if lookup.valid and whole and "validation" not in lookup.stores:
-            room = int(self.max_gib * GIB) - lookup.stores["train"].bytes
-            lookup.stores["validation"] = filled_store(
-                trainer, "validation", lookup.blocks, room, self._dtype
-            )
+        if self._kept is not None:
+            self._kept.follow_validation()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look closely again: other weights may have stood in the model."""
         super().on_validation_end(trainer, pl_module)
-        self._watch.look_closely()
+        if self._kept is not None:
+            self._kept.watch.look_closely()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep nothing any longer."""
@@ -229,51 +199,15 @@ class FrozenTrunkCache(Strategy):
         self._told, self._has_kept = list(state_dict["told"]), state_dict.get("has_kept", False)
         super().load_state_dict(state_dict)
 
-    def _answer(self, module: LightningModule) -> None:
-        """Be asked by the task from now on."""
-        assert isinstance(module, HasTrunk)
-        module.known_trunk = self._lookup = TrunkLookup(module)
+    @property
+    def _max_bytes(self) -> int:
+        return int(self.max_gib * GIB)
 
     def _planned(self, run: Run) -> int:
         """Of how many blocks the output would be kept in the stage of a plan."""
-        module = run.trainer.lightning_module
-        assert isinstance(module, HasEncoderBlocks)
-        self._watch = TrunkWatch(module.encoder_blocks())
-        blocks, obstacle = self._frozen(run.trainer, module)
+        watch = watch_of(run.trainer.lightning_module)
+        blocks, obstacle = frozen_now(watch, run.trainer, self.minimum_epochs)
         return 0 if obstacle else blocks
-
-    def _frozen(self, trainer: Trainer, module: LightningModule) -> tuple[int, str | None]:
-        """How many of the lowest blocks are frozen, and why what they give is not kept; None: it is."""
-        assert isinstance(module, HasTrunk)
-        blocks = self._watch.frozen()
-        if blocks < LEAST_BLOCKS:
-            return 0, None
-        if module.trunk_unit(blocks) is None:
-            return blocks, "the encoder cannot be divided above them"
-        epochs = epochs_of(Conductor.of(trainer).training_stage, trainer)
-        if epochs < self.minimum_epochs:
-            return blocks, f"the stage lasts {epochs:.2f} epochs, less than minimum_epochs"
-        return blocks, None
-
-    def _fill(self, trainer: Trainer, blocks: int, weights: int) -> None:
-        """Begin anew with the training split."""
-        lookup = self._lookup
-        assert lookup is not None
-        lookup.stores.clear()  # before the room is taken again
-        store = filled_store(trainer, "train", blocks, int(self.max_gib * GIB), self._dtype)
-        lookup.stores["train"], lookup.blocks, lookup.valid, self._kept = store, blocks, True, weights
-        lookup.weights, self._has_kept = self._watch.weights(blocks), True
-        facts = {
-            "blocks": self._watch.names(blocks),
-            "rows": len(store.rows),
-            "of": len(store.lengths),
-            "mib": round(store.bytes / 2**20, 1),
-        }
-        self._tell("cached", [blocks, weights], facts)
-
-    def _lengths_differ(self, trainer: Trainer) -> bool:
-        assert self._lookup is not None
-        return not np.array_equal(rows_of(trainer, "train").lengths, self._lookup.stores["train"].lengths)
 
     def _tell(self, what: str, about: list[Any], facts: dict[str, Any]) -> None:
         """Put it on the timeline, unless the last event was about the same: a resumed run tells nothing twice."""
@@ -283,6 +217,6 @@ class FrozenTrunkCache(Strategy):
             self._run.note(what, **facts)
 
     def _forget(self) -> None:
-        if self._lookup is not None:
-            self._lookup.forget()
-        self._lookup = None
+        if self._kept is not None:
+            self._kept.forget()
+        self._kept = None

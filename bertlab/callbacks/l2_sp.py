@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 
 
@@ -51,7 +50,7 @@ class L2Sp(Strategy):
         head = [p for p in blocks[len(blocks) - 1].parameters() if p.dim() > 1] if self.beta else []
         return [*encoder, *head]
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Nothing draws."""
         return "alpha and beta are 0" if self.alpha == 0 and self.beta == 0 else None
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.encoders.layer_drop import dropping
 
@@ -43,7 +42,7 @@ class LayerDrop(Strategy):
         """The layers."""
         return [parameter for block in blocks.layers for parameter in block.parameters()]
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """No layer is left out."""
         return "p is 0" if self.p == 0 else None
 

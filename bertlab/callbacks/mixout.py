@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.encoders.dropout import dropout
 
@@ -49,7 +48,7 @@ class Mixout(Strategy):
         """The weights of the linear layers of the encoder."""
         return linear_weights(Blocks(list(blocks)[:-1]))
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Nothing is replaced."""
         return "p is 0" if self.p == 0 else None
 

@@ -40,7 +40,7 @@ class NeftuneNoise(Strategy):
             raise ValueError(f"NeftuneNoise.alpha takes a number of 0 or more, got {alpha}")
         self.alpha = alpha
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """There is no noise."""
         return "alpha is 0" if self.alpha == 0 else None
 

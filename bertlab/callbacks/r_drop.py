@@ -50,7 +50,7 @@ class RDrop(Strategy):
         modules = (inner for block in blocks for module in block.modules for inner in module.modules())
         self.passes_differ = bool(others) or any(map(has_dropout, modules))
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """The answers need not agree, or always do."""
         if self.alpha == 0:
             return "alpha is 0, and the second pass is left out"

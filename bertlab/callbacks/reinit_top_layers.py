@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 
 
@@ -48,7 +47,7 @@ class ReinitTopLayers(Strategy):
             block.draw_anew(generator)
         self.drawn = [block.name for block in chosen]
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Without layers, and without a pooler."""
         if self.drawn:
             return None

@@ -72,12 +72,12 @@ class SequenceLengthWarmup(Strategy):
         """Learn how long the sequences of the training data are."""
         self._longest = course_data(self, trainer).longest_sequence
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """No sequence is ever cut: none is longer than the first length, or there is no step to grow over."""
         if self._longest <= self.start_length:
             return f"start_length {self.start_length} is not less than the longest training sequence, {self._longest}"
         whole = self.end_length is None or self.end_length >= self._longest
-        if self._steps(horizon) or not whole:
+        if self._steps(run.horizon) or not whole:
             return None
         return f"fraction {self.fraction:g} of the training is not one step"
 

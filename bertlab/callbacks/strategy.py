@@ -19,17 +19,15 @@ class GradualUnfreeze(Strategy):
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
-from torch.optim import Optimizer
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.conducted import Conducted
 from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.run import Run
@@ -63,7 +61,7 @@ __all__ = [
 ]
 
 
-class Strategy(Callback):
+class Strategy(Conducted):
     """An optimisation strategy: *when* it acts, *what it touches*, *what it does*.
 
     What the `run` it is handed guarantees, alone or together with other strategies: parameters are told apart
@@ -73,7 +71,8 @@ class Strategy(Callback):
     own code has frozen stays frozen; when training has ended, nothing is left but the weights.
 
     Attributes:
-        when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__.
+        when: the trigger that moves the strategy from stage to stage. A class attribute, or set in __init__
+            (what follows from it: `bertlab.callbacks.staged.Staged`).
         touches: what `apply` changes: names of `bertlab.callbacks.resources.RESOURCES`, which says how the wishes of
             several strategies come together. Of what one alone decides, such as "trainable", two are refused by name.
             "inputs" belongs there where it adds noise, or changes tokens, embeddings or weights that may be frozen.
@@ -88,23 +87,15 @@ class Strategy(Callback):
             strategy that has only 1 is not logged.
     """
 
-    when: Trigger = AtStep()
     touches: ClassVar[set[str]] = set()
     leads: ClassVar[str | None] = None
-    stages: int | None = None
     nesting: ClassVar[int] = 0
     depends_on_split: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
 
-    #: the stage entered last; −1 before training.
-    entered: int = -1
     #: the task whose first weights it has made (`initialise`, `extend`).
     weights_made_for: LightningModule | None = None
-    #: of the first strategy of a trainer: what conducts them all.
-    conductor: Conductor | None = None
-    _trigger: Trigger | None = None
-    _learnt: dict[str, Any] | None = None
 
     def apply(self, run: Run) -> None:
         """Say what holds during stage `run.stage`.
@@ -133,8 +124,12 @@ class Strategy(Callback):
             generator: for random numbers, the same on all ranks.
         """
 
-    def never_acts(self, horizon: Horizon) -> str | None:
-        """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts."""
+    def never_acts(self, run: Run) -> str | None:
+        """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts.
+
+        Args:
+            run: as the strategy sees it, before training, in the stage that training begins in.
+        """
         return None
 
     def left_undone(self, run: Run) -> Undone | None:
@@ -202,102 +197,3 @@ class Strategy(Callback):
 
     def after_validation(self, module: LightningModule) -> None:
         """Undo what `before_validation` did; called at least once, before any strategy looks at the metrics."""
-
-    def watched_metrics(self) -> Sequence[str]:
-        """Keys of the validation metrics that it waits for; those of its trigger, which has to be prepared."""
-        return self.trigger.watched_metrics()
-
-    @property
-    def trigger(self) -> Trigger:
-        """This instance's own copy of `when`."""
-        if self._trigger is None:
-            self._trigger = copy.deepcopy(self.when)
-            if self._learnt is not None:
-                self._trigger.load_state_dict(self._learnt)
-        return self._trigger
-
-    def stage_at(self, step: int, horizon: Horizon) -> int:
-        """The stage that the step after `step` optimizer steps belongs to, as far as is known."""
-        stage = self.trigger.stage_at(step, horizon)
-        return stage if self.stages is None else min(stage, self.stages - 1)
-
-    def span_of(self, stage: int, horizon: Horizon) -> tuple[int, int | None]:
-        """First step of a stage, also of one whose beginning is not known yet, and the first step after it."""
-        known = min(stage, len(self.trigger.starts(horizon)))
-        start, end = self.trigger.span(known, horizon)
-        return start, horizon.total_steps if stage + 1 == self.stages else end
-
-    def state_dict(self) -> dict[str, Any]:
-        """The stage entered last and what the trigger has learnt. Plain values and tensors only."""
-        return {"entered": self.entered, "trigger": self.trigger.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.entered = state_dict["entered"]
-        # Kept until the trigger is made, which may need to see the model first.
-        self._trigger, self._learnt = None, state_dict["trigger"]
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the weights that training starts from."""
-        if stage == "fit":
-            Conductor.of(trainer).initialise(pl_module)
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse combinations that clash before anything is trained."""
-        Conductor.of(trainer).check()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the stages in force that the run stands in."""
-        Conductor.of(trainer).start()
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Move on to the stages that the next optimizer step belongs to."""
-        conductor = Conductor.of(trainer)
-        conductor.advance()
-        course = conductor.run_of(self).wishes.course
-        shown = {} if course is None else course.values(trainer.global_step)
-        if self.stages != 1:
-            shown["stage"] = float(self.entered)
-        for what, value in shown.items():
-            name = f"strategy/{type(self).__name__}/{what}"
-            pl_module.log(name, value, on_step=True, on_epoch=False, batch_size=1)
-
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Edit the gradients."""
-        Conductor.of(trainer).edit_gradients(self)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Act after the optimizer step, if one was taken."""
-        Conductor.of(trainer).after_step()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let strategies change what is validated."""
-        if trainer.state.fn == "fit":
-            Conductor.of(trainer).before_validation()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back what was changed for the validation; let the trigger learn from the metrics."""
-        if trainer.state.fn != "fit":
-            return
-        Conductor.of(trainer).after_validation()
-        if not trainer.sanity_checking:
-            Conductor.of(trainer).observe(self)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the last stage."""
-        Conductor.of(trainer).finish()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no trace in model and optimizers, before a checkpoint of the failure is saved."""
-        if trainer.state.fn == "fit":
-            Conductor.of(trainer).let_go()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave no trace: what is trained, rates, loss and data are as they would be without strategies."""
-        Conductor.of(trainer).release()

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import crc32c
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from bertlab.interfaces import Block, TextBatch
+from bertlab.interfaces import Block, HasEncoderBlocks, TextBatch
 
 
 class TrunkWatch:
@@ -53,6 +54,12 @@ class TrunkWatch:
         if seen != self._seen:
             self._seen, self._digest = seen, weights_digest(weights)
         return self._digest
+
+
+def watch_of(module: LightningModule) -> TrunkWatch:
+    """Of the encoder of a task."""
+    assert isinstance(module, HasEncoderBlocks)
+    return TrunkWatch(module.encoder_blocks())
 
 
 def weights_digest(parameters: Iterable[nn.Parameter]) -> int:

@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from bertlab.callbacks.average_times import AverageTimes
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.undone import Undone
 from bertlab.interfaces import TRAINED_WEIGHTS
@@ -63,8 +62,9 @@ class WeightAverage(Strategy, ABC):
         assert isinstance(self.trigger, AverageTimes)
         return self.trigger
 
-    def never_acts(self, horizon: Horizon) -> str | None:
+    def never_acts(self, run: Run) -> str | None:
         """Whether training ends before there is anything to average."""
+        horizon = run.horizon
         first = self.times.first(horizon)
         if first is None:
             first = self.times.start(horizon)

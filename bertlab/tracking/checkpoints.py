@@ -57,6 +57,7 @@ class Checkpoints(Checkpoint):
         if every_steps < 1:
             raise ValueError(f"checkpoints.every_steps takes 1 or more, got {every_steps}")
         self.monitor, self.mode, self.every_steps = monitor, mode, every_steps
+        self.is_told_monitor = monitor is not None  # else it is the one that any run of the task has
         self.best_score: float | None = None
         self.best_step: int | None = None
         self._folder: Path | None = None
@@ -107,9 +108,8 @@ class Checkpoints(Checkpoint):
             return
         if TRAINED_WEIGHTS in checkpoint:
             pl_module.load_state_dict(checkpoint[TRAINED_WEIGHTS], strict=pl_module.strict_loading)
-        loops = checkpoint.get(
-            "loops"
-        )  # a checkpoint of weights alone has none, which Lightning refuses by name
+        # A checkpoint of weights alone has none, which Lightning refuses by name.
+        loops = checkpoint.get("loops")
         self._validated = loops and loops["fit_loop"]["epoch_loop.val_loop.batch_progress"]
         if trainer.is_global_zero:
             for logger in trainer.loggers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ from bertlab.tracking.checkpoints import Checkpoints
 
 #: Under which a checkpoint keeps the seconds of training before it.
 TRAINED_SECONDS = "bertlab_trained_seconds"
+#: What a `trainer.max_time` is made of, the largest first.
+UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 
 
 class TimeLimit(Timer):
@@ -31,7 +34,7 @@ class TimeLimit(Timer):
     Has to stand behind `Checkpoints` and before all other callbacks: nothing of the next step may have been done.
 
     Args:
-        max_time: `trainer.max_time`.
+        max_time: `trainer.max_time`; see `duration_of`.
         checkpoints: what saves; None: nothing does.
 
     Attributes:
@@ -41,7 +44,7 @@ class TimeLimit(Timer):
     def __init__(
         self, max_time: str | timedelta | dict[str, int], checkpoints: Checkpoints | None = None
     ) -> None:
-        super().__init__(max_time, interval="epoch", verbose=False)
+        super().__init__(duration_of(max_time), interval="epoch", verbose=False)
         self.stopped = False
         self._max_time, self._checkpoints = max_time, checkpoints
 
@@ -108,6 +111,40 @@ class TimeLimit(Timer):
         """Go on from the time that a checkpoint knows; one of a run without a limit knows none."""
         if trainer.state.fn == "fit":
             self.load_state_dict({"time_elapsed": {"train": checkpoint.get(TRAINED_SECONDS, 0.0)}})
+
+
+def duration_of(max_time: str | timedelta | dict[str, int]) -> timedelta:
+    """How long training may last.
+
+    Args:
+        max_time: `trainer.max_time`: `days:hours:minutes:seconds`, all but the first of two digits; or a number for
+            each of some `UNITS`.
+
+    Raises:
+        ValueError: it is neither, or no time at all; the message names the key and what is accepted.
+
+    Examples:
+        >>> duration_of("01:00:30:00") == duration_of({"days": 1, "minutes": 30}) == timedelta(minutes=1470)
+        True
+    """
+    found = max_time if isinstance(max_time, timedelta) else _read(max_time)
+    if found is None or found <= timedelta(0):
+        raise ValueError(
+            f"'trainer.max_time' is {max_time!r}: accepted are DAYS:HH:MM:SS, such as 00:12:00:00 for twelve hours, "
+            f"and numbers of {', '.join(UNITS)}, such as {{hours: 12}}, that come to more than nothing"
+        )
+    return found
+
+
+def _read(max_time: str | dict[str, int]) -> timedelta | None:
+    """None: it is no duration, or one that Python has no number for."""
+    if isinstance(max_time, str):
+        match = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", max_time.strip())
+        max_time = {} if match is None else dict(zip(UNITS[1:], map(int, match.groups()), strict=True))
+    try:
+        return timedelta(**max_time) if max_time.keys() <= set(UNITS) else None
+    except OverflowError:
+        return None
 
 
 def stopped_by_time(trainer: Trainer) -> bool:

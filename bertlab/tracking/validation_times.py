@@ -1,8 +1,10 @@
-"""When validations come: between optimizer steps, never inside one."""
+"""When validations come: between optimizer steps, never inside one; and whether any comes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -50,3 +52,55 @@ def check_validation_times(trainer: Trainer) -> None:
             f"multiple of {with_steps}: validations would come inside optimizer steps, and best.ckpt could not hold "
             f"the validated weights. Accepted: trainer.check_val_every_n_epoch 1, or epochs of whole steps"
         )
+
+
+def why_nothing_is_validated(trainer: Trainer) -> str | None:
+    """Why no validation comes in the whole of a training, also before it was resumed; None: one does, or nobody knows.
+
+    Nobody knows yet which batches there are before they are made, and never where validations go by the clock.
+
+    Args:
+        trainer: in a fit; in `on_train_start` its batches are known.
+    """
+    if trainer.limit_val_batches == 0:
+        return "trainer.limit_val_batches is 0"
+    if not trainer.enable_validation:
+        return "there is no val_dataloader() in the data, or no validation_step() in the task"
+    if trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
+        return "the data has no validation split"
+    first = _first_validation(trainer)
+    if first is None or first <= (last := _micro_batches(trainer)):
+        return None
+    interval = {
+        "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+        "val_check_interval": trainer.val_check_interval,
+    }
+    length = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+    length = {name: value for name, value in length.items() if value not in (None, -1)}
+    return (
+        f"the first one would come after {first} micro-batches ({_listed(interval)}), and training ends after {last} "
+        f"({_listed(length)})"
+    )
+
+
+def _first_validation(trainer: Trainer) -> int | None:
+    """Micro-batches of the training before its first validation; None where nobody knows."""
+    every, batches = trainer.val_check_batch, trainer.num_training_batches
+    if every is None or not math.isfinite(every) or not math.isfinite(batches):
+        return None
+    epochs = trainer.check_val_every_n_epoch
+    return int(every) if epochs is None else int((epochs - 1) * batches + every)
+
+
+def _micro_batches(trainer: Trainer) -> float:
+    """Of the whole training, in epochs of a known length; infinite where it has no end."""
+    batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
+    by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * batches
+    if trainer.max_steps == -1:
+        return by_epochs
+    epochs, steps = divmod(trainer.max_steps, math.ceil(batches / accumulated))
+    return min(by_epochs, epochs * batches + steps * accumulated)
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"trainer.{name} {value}" for name, value in settings.items())

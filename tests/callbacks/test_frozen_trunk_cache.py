@@ -641,3 +641,46 @@ def test_two_ranks_share_the_work_and_do_what_one_does(project: Path, tmp_path: 
         for rank in ranks:
             assert rank[name][3][1:] == [0, 0, 0]
     assert not list(tmp_path.glob(".trunk_cache*"))
+
+
+class FreezesEncoder(Callback):
+    """As one's own code would, with or without evaluation mode."""
+
+    def __init__(self, evaluate: bool) -> None:
+        self.evaluate = evaluate
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        for block in pl_module.encoder_blocks():
+            for module in block.modules:
+                module.requires_grad_(False).train(not self.evaluate)
+
+
+def test_what_ones_own_code_has_frozen_is_kept_without_another_strategy(
+    project: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    timeline, found = Timeline(), []
+    for cached in ([], [FrozenTrunkCache()]):
+        before = (timeline, FreezesEncoder(evaluate=True))
+        found.append(fit_bert(list(cached), tmp_path, project, before=before)[1])
+    assert_close(found[1], found[0])
+    assert [(what, facts["rows"]) for _, what, facts in events(timeline)] == [("cached", ROWS)]
+    assert found[1].embedded[1:] == [0, 0, 0]
+    assert not [str(warning.message) for warning in recwarn if "FrozenTrunkCache" in str(warning.message)]
+    assert "undone" not in {what for _, _, what, _ in timeline.events}
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [
+        (
+            (FreezesEncoder(evaluate=False),),
+            "no other strategy freezes .* frozen before are in training mode",
+        ),
+        ((), "nothing is frozen, and no other strategy freezes blocks"),
+    ],
+)
+def test_why_it_would_do_nothing_alone_is_said(
+    before: tuple[Callback, ...], why: str, project: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match=f"FrozenTrunkCache would do nothing in this training: {why}"):
+        fit_bert([FrozenTrunkCache()], tmp_path, project, before=before, max_epochs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
-from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
+from bertlab.interfaces import Course
 from tests.bits import assert_equal
 from tests.callbacks.tiny import TinyTask, fit
 
@@ -173,8 +174,8 @@ def test_after_step_and_its_random_numbers_go_on_after_a_resume(tmp_path: Path) 
 
 
 class Idle(Strategy):
-    def never_acts(self, horizon: Horizon) -> str | None:
-        return f"it would begin after step {horizon.total_steps}"
+    def never_acts(self, run: Run) -> str | None:
+        return f"it would begin after step {run.horizon.total_steps}"
 
     def apply(self, run: Run) -> None: ...
 
@@ -221,6 +222,46 @@ def test_what_is_not_declared_is_refused(strategy: Strategy, resource: str, tmp_
     with pytest.raises(ValueError, match=f"add '{resource}' to {type(strategy).__name__}.touches"):
         fit([strategy], tmp_path, task=task)
     assert task.losses == []
+
+
+ASKED: dict[str, tuple[str, Callable[[Run], None]]] = {
+    "train_only": ("trainable", lambda run: run.train_only(run.head)),
+    "freeze": ("trainable", lambda run: run.freeze(run.blocks[0])),
+    "train_parameters": ("parameters", lambda run: run.train_parameters(run.head.parameters())),
+    "scale_lr": ("lr", lambda run: run.scale_lr(run.head, 0.5)),
+    "anneal_lr": ("lr", lambda run: run.anneal_lr(lambda _: 0.5)),
+    "weight_classes": ("class_weights", lambda run: run.weight_classes(torch.ones(3))),
+    "wrap_loss": ("loss", lambda run: run.wrap_loss(TrainingPass.loss)),
+    "edit_gradients": ("gradients", lambda run: run.edit_gradients(lambda: None)),
+    "set_course": ("length", lambda run: run.set_course(Course(length=lambda _: 8))),
+}
+
+
+class AsksLate(Strategy):
+    """Asks in another hook than `apply`.
+
+    Args:
+        hook: its name.
+        resource: that it touches.
+        ask: what it asks for.
+    """
+
+    stages = 1
+
+    def __init__(self, hook: str, resource: str, ask: Callable[[Run], None]) -> None:
+        self.touches = {resource}  # pyright: ignore[reportAttributeAccessIssue]
+        setattr(self, hook, ask)
+
+    def apply(self, run: Run) -> None: ...
+
+
+@pytest.mark.parametrize("hook", ["on_stage_start", "after_step", "on_stage_end"])
+@pytest.mark.parametrize("method", ASKED)
+def test_what_is_asked_for_outside_apply_is_refused(method: str, hook: str, tmp_path: Path) -> None:
+    resource, ask = ASKED[method]
+    message = rf"^AsksLate calls run\.{method} when its apply\(run\) has returned: .* Call it in apply"
+    with pytest.raises(ValueError, match=message):
+        fit([AsksLate(hook, resource, ask)], tmp_path, epochs=1)
 
 
 class Passes(Strategy):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bertlab.callbacks.strategy import AtFraction, EachEpoch, Run, Strategy, TrainingPass
+from bertlab.callbacks.strategy import AtFraction, EachEpoch, OnPlateau, Run, Strategy, TrainingPass
 
 
 class Sharpened(Strategy):
@@ -62,3 +62,19 @@ class FreezesEmbeddings(Strategy):
 
     def apply(self, run: Run) -> None:
         run.freeze(run.blocks.named("embeddings"))
+
+
+class Unsaid(OnPlateau):
+    """Waits, and does not say for which metric."""
+
+    def watched_metrics(self) -> tuple[str, ...]:
+        return ()
+
+
+class WaitsUnsaid(Strategy):
+    """Waits for a metric that nobody can know of before."""
+
+    when = Unsaid("val/loss")
+
+    def apply(self, run: Run) -> None:
+        run.note("waited", stage=run.stage)

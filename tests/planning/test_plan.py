@@ -152,11 +152,9 @@ def test_what_never_acts_is_said(
 def test_a_plateau_without_validation_is_said(
     bert: str, texts: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waiting = strategy("StagedUnfreezing", plan="gradual", plateau="val/loss")
+    waiting = {"class_path": "own_strategies.WaitsUnsaid"}
     rows = plan(*write_run(bert, texts, [waiting], trainer={"limit_val_batches": 0}), UNTIMED)
-    assert "StagedUnfreezing waits for a plateau of a validation metric, and this training has no" in said(
-        capsys
-    )
+    assert "WaitsUnsaid waits for a plateau of a validation metric, and this training has no" in said(capsys)
     assert {row["open"] for row in rows} == {""}
 
 
@@ -175,6 +173,11 @@ BAD = {
     "a monitor without a mode": ["--checkpoints.monitor=val/accuracy"],
     "a monitor that is not logged, without a mode": ["--checkpoints.monitor=val/loss2"],
     "a monitor that is not logged": ["--checkpoints.monitor=val/f1_macro", "--checkpoints.mode=max"],
+    "a plateau without validation": ["--trainer.callbacks.plateau=val/loss", "--trainer.limit_val_batches=0"],
+    "a plateau before the first validation": [
+        "--trainer.callbacks.plateau=val/loss",
+        "--trainer.max_steps=11",
+    ],
     "a missing file": ["--data.source=nowhere.csv"],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from lightning.pytorch import LightningModule
 
 from bertlab.cli import main
+from bertlab.cli_lightning import BertlabCLI
 from bertlab.tracking.checkpoint_io import read_checkpoint
 from bertlab.tracking.time_limit import TRAINED_SECONDS
 from tests.bits import assert_equal
@@ -144,3 +146,42 @@ def test_where_no_best_checkpoint_can_come_the_weights_are_tested(
         run = fit("run", 5, flag)
     assert "test" in json.loads((run / "results.json").read_text())
     assert (run / "checkpoints").exists() == ("checkpointing" not in flag)
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["abc", "1:2", "00:12:00", "00:00:00:00", '{"hours": -1}', '{"fortnights": 1}', "999999999999:00:00:00"],
+)
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_what_is_no_time_is_refused_before_anything_is_loaded(
+    verb: str,
+    time: str,
+    fit: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(BertlabCLI, "instantiate_classes", None)  # not to be called
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--config=run.yaml", f"--trainer.max_time={time}"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(
+        r"^bertlab: error: 'trainer\.max_time' is .*: accepted are DAYS:HH:MM:SS, such as 00:12:", error
+    )
+    assert "weeks, days, hours, minutes, seconds, such as {hours: 12}" in error
+    assert not Path("runs").exists()
+
+
+def test_the_file_that_names_a_bad_time_is_named(
+    fit: Callable[..., Path], in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("short.yaml").write_text("trainer: {max_time: soon}\n")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config=run.yaml", "--config=short.yaml"])
+    assert "'trainer.max_time' is 'soon': accepted are" in (error := capsys.readouterr().err)
+    assert "(in short.yaml)" in error
+
+
+def test_a_time_by_units(fit: Callable[..., Path]) -> None:
+    with pytest.warns(UserWarning, match=r"stopped after 3 optimizer steps and 0:00:03"):
+        fit("run", None, '--trainer.max_time={"seconds": 3}')

@@ -123,6 +123,7 @@ def test_what_may_come_is_not(callbacks: list[Callback], task: Any, tmp_path: Pa
 
 
 def test_nothing_is_asked_of_a_validation_that_there_is_not(tmp_path: Path) -> None:
+    """`AwaitedValidations` asks whether there is one."""
     assert train(tmp_path, [by_score("val/f2")], limit_val_batches=0) == 6
 
 

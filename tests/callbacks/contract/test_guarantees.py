@@ -19,7 +19,7 @@ from tests.doubles.same_on_both_ranks import SameOnBothRanks
 
 
 class Breaks(Strategy):
-    """Does what no strategy may, with the model in its hands, or asks for it when nobody tells of it any more.
+    """Does what no strategy may, with the model in its hands, or writes down a wish behind the back of `run`.
 
     Args:
         fault: is done before each optimizer step.
@@ -89,9 +89,13 @@ FAULTS: dict[str, tuple[Callable[[Run], None], bool, str]] = {
         False,
         RATE,
     ),
-    "a factor comes late and nothing tells": (lambda run: run.scale_lr(run.head, 0.5), True, RATE),
+    "a factor comes late and nothing tells": (
+        lambda run: run.wishes.factors.append(([run.head], 0.5)),
+        True,
+        RATE,
+    ),
     "a curve comes late and nothing tells": (
-        lambda run: run.anneal_lr(lambda _: 0.5, run.head),
+        lambda run: run.wishes.factors.append(([run.head], lambda _: 0.5)),
         True,
         RATE,
     ),

@@ -1,0 +1,43 @@
+"""AwaitedValidations: whoever waits for a validation in a training that has none is told so before training."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from bertlab.tracking.validation_times import why_nothing_is_validated
+from bertlab.tracking.watchers import OF_TRAINING, Watcher, logs_what_it_names, watchers_of
+
+
+class AwaitedValidations(Callback):
+    """Refuses to train where nothing is ever validated, and somebody was told to wait for a metric of it.
+
+    A stage would last to the end, early stopping would never stop, and no checkpoint would be the best, all without a
+    word. Strategies and `Checkpoints` look at metrics when a validation ends, whoever logs them. Lightning's callbacks
+    and schedules look at other times too, so that what training logs serves them, and what is logged by code that
+    nobody here knows. The metric that checkpoints are judged by where none is named waits for nothing.
+
+    Has to stand before all that begins when training starts.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for somebody that waits, now that the batches are known.
+
+        Raises:
+            ValueError: there is one; the message names its key, why nothing is validated, and what to do.
+        """
+        why = why_nothing_is_validated(trainer)
+        if why is None:
+            return
+        all_known = logs_what_it_names(trainer, pl_module)
+        for watcher in watchers_of(trainer):
+            if _waits_in_vain(watcher, all_known):
+                raise ValueError(
+                    f"{watcher.says} {watcher.metric!r}, and nothing is validated in this training: {why}. Change "
+                    f"that, or {watcher.without}"
+                )
+
+
+def _waits_in_vain(watcher: Watcher, all_known: bool) -> bool:
+    if watcher.in_validations:
+        return watcher.by_choice
+    return all_known and not watcher.metric.startswith(OF_TRAINING)
