@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
+from time import sleep
 from typing import Any
 
 import pytest
@@ -269,3 +270,18 @@ def test_some_systems_alone(fits: Fits, folder: Path) -> None:
         "b",
         "b",
     ]
+
+
+def test_at_once_is_in_the_place_of_side_by_side(folder: Path) -> None:
+    (folder / "study.yaml").write_text("side_by_side: 2\n", encoding="utf-8")
+    alone = Lock()
+
+    def run() -> dict[str, Any]:
+        assert alone.acquire(blocking=False)  # no other run holds it
+        sleep(0.1)
+        alone.release()
+        return {"score": 1}
+
+    runs: list[Run] = [({"seed": seed}, run) for seed in range(3)]
+    carry_out(folder, options_of("--at_once", "1"), lambda _: runs, lambda _: None)
+    assert len(table(folder).splitlines()) == 1 + 3
