@@ -14,7 +14,7 @@ from bertlab.optimizers.averages import mean_of
 
 
 class LatestAverage(WeightAverage):
-    """Latest weight averaging, LAWA (Kaddour 2022, arXiv:2209.14981).
+    """Latest weight averaging, LAWA (Kaddour 2022, arXiv:2209.14981, abstract).
 
     The equal mean of the last k weights, taken at the end of each epoch or every so many optimizer steps; of as many
     as there are, while there are fewer. What is done with it says `WeightAverage`. The k weights are in main memory

@@ -16,10 +16,10 @@ from bertlab.interfaces import Course
 class MaskRateSchedule(Strategy):
     """Changes the share of tokens that pretraining predicts linearly from step to step.
 
-    Ankner et al. 2024, "Dynamic Masking Rate Schedules for MLM Pretraining", arXiv:2305.15096: from 30 % to 15 % over
-    the whole training, p(t) = p₀ + (p₁ − p₀) · t / T. Falling rates do better there than rising ones. Masks of
-    validation stay at 15 % from the first step to the last, so that losses compare; the training loss falls by
-    itself as masks become fewer, for what is left is easier to guess.
+    Ankner et al. 2024, "Dynamic Masking Rate Schedules for MLM Pretraining", arXiv:2305.15096, abstract of an earlier
+    version: from 30 % to 15 % over the whole training, p(t) = p₀ + (p₁ − p₀) · t / T. Falling rates do better there
+    than rising ones. Masks of validation stay at 15 % from the first step to the last, so that losses compare; the
+    training loss falls by itself as masks become fewer, for what is left is easier to guess.
 
     Args:
         start_rate: share of the tokens of a sequence that is predicted in the first step, special ones counted, in (0,

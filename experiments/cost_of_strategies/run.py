@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,24 +22,31 @@ NONE = "none"
 
 
 def main() -> None:
-    carry_out(FOLDER, study_options(__doc__), runs, report)
+    carry_out(FOLDER, study_options(__doc__), runs, report, command_of)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """In each round a training with every strategy of a text classifier, beginning with none."""
     rows = study["texts"]
     texts = write_splits(work_folder(FOLDER) / "texts", rows * study["steps_per_epoch"], rows, rows)
-    files = {NONE: list[Path]()}
-    for fragment in FRAGMENTS:
-        if fragment.stem not in study["left_out"]:
-            beside = study["with"].get(fragment.stem, [])
-            files[fragment.stem] = [fragment, *(ROOT / name for name in beside)]
     for number in study["rounds"]:
-        for system, fragments in files.items():
+        for system, fragments in files_of(study).items():
             yield (
                 {"system": system, "round": number},
                 partial(in_its_own_process, fragments, texts, study),
             )
+
+
+def files_of(study: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """The files of each system: that of the strategy, and those that go with it."""
+    fragments = [fragment for fragment in FRAGMENTS if fragment.stem not in study["left_out"]]
+    beside = {name: [ROOT / path for path in paths] for name, paths in study["with"].items()}
+    return {NONE: [], **{path.stem: [path, *beside.get(path.stem, [])] for path in fragments}}
+
+
+def command_of(study: Mapping[str, Any], known_by: Mapping[str, Any]) -> list[str]:
+    """What a training reads: the files of its system."""
+    return [str(path) for path in files_of(study)[known_by["system"]]]
 
 
 def in_its_own_process(fragments: Sequence[Path], texts: str, study: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ TRAINED = {"head": "the head", "top_layer": "the top layer, pooler and head"}
 
 
 def main() -> None:
-    carry_out(FOLDER, study_options(__doc__), runs, report)
+    carry_out(FOLDER, study_options(__doc__), runs, report, command_of)
 
 
 def runs(study: Mapping[str, Any]) -> Iterator[Run]:
@@ -35,6 +35,12 @@ def runs(study: Mapping[str, Any]) -> Iterator[Run]:
             for system in SYSTEMS:
                 known_by = {"stage": stage, "seed": seed, "system": system}
                 yield known_by, partial(fit, study, stage, system, seed)
+
+
+def command_of(study: Mapping[str, Any], known_by: Mapping[str, Any]) -> list[str]:
+    """The configurations that a run reads."""
+    overlays = (f"{known_by['stage']}.yaml", *SYSTEMS[known_by["system"]])
+    return [study["config"], study["overlay"], *(str(FOLDER / name) for name in overlays)]
 
 
 def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from experiments.strategies.report import NONE, Rows, compared, scores_of
 from experiments.tables import markdown_table, median_ratio
 
 FOLDER = ROOT / "configs" / "callbacks"
+LOSSES = ROOT / "configs" / "losses"
 SCORES = ROOT / "experiments" / "strategies" / "results.csv"
 COSTS = ROOT / "experiments" / "cost_of_strategies" / "results.csv"
 #: What a difference has to fall below, adjusted for the number of strategies, to be called one.
@@ -30,8 +31,9 @@ def main() -> None:
 
 
 def write_page(output: Path) -> None:
-    """The table of all files of configs/callbacks, between the marks of the README in a folder."""
+    """The table of all files of configs/callbacks, then configs/losses, between the marks of the README in a folder."""
     fragments = {path.stem: comment_of(path) for path in sorted(FOLDER.glob("*.yaml"))}
+    fragments |= {f"../losses/{path.stem}": comment_of(path) for path in sorted(LOSSES.glob("*.yaml"))}
     costs = read_rows(COSTS) if COSTS.exists() else []
     write_results(output, markdown_table(page(fragments, read_rows(SCORES), costs)))
 
@@ -47,7 +49,7 @@ def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[s
     """A row for each file, with a column for each data set of the scores.
 
     Args:
-        fragments: from a file's name to its text.
+        fragments: from a file's name, with its folder where it is another, to its text.
         scores: of the study of strategies.
         costs: of the study of their costs; where there are none, their columns are left out.
     """
@@ -55,11 +57,10 @@ def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[s
     found = {name: compared(scores_of([row for row in scores if row["data"] == name])) for name in names}
     columns = COLUMNS if costs else {}
     table = [["file", "what it does", *names, *columns.values()]]
-    for system, text in fragments.items():
+    for file, text in fragments.items():
+        system = file.rpartition("/")[2]
         differences = [difference(found[name].get(system)) for name in names]
-        table.append(
-            [f"`{system}`", text, *differences, *(ratio(costs, column, system) for column in columns)]
-        )
+        table.append([f"`{file}`", text, *differences, *(ratio(costs, column, system) for column in columns)])
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,46 +26,90 @@ FRAGMENTS = sorted((ROOT / "configs" / "callbacks").glob("*.yaml"))
 
 
 def main() -> None:
-    carry_out(FOLDER, study_options(__doc__), runs, report)
+    carry_out(FOLDER, study_options(__doc__), runs, report, command_of)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """For each seed and data set a run without a strategy, then one with each file of configs/callbacks that fits."""
-    fragments = [fragment for fragment in FRAGMENTS if fragment.stem not in study["left_out"]]
-    sources = {name: source_of(name, Path(config), study) for name, config in study["data_sets"].items()}
+    """For each seed and data set a run without a strategy, then one with each."""
+    sources = sources_of(study)
     for seed in study["seeds"]:
-        for name, source in sources.items():
-            for fragment in (None, *fragments):
-                known_by = {"seed": seed, "data": name, "system": fragment.stem if fragment else NONE}
-                yield known_by, partial(fine_tune, study, name, source, fragment, seed)
+        for data, source in sources.items():
+            for system in systems_of(study):
+                known_by = {"seed": seed, "data": data, "system": system}
+                yield known_by, partial(fine_tune, study, data, source, system, seed)
 
 
-def source_of(name: str, config: Path, study: dict[str, Any]) -> str:
-    """The rows of a data set as files: the same for all seeds and systems."""
-    arguments = load_config(ROOT / config)["data"]["init_args"]
-    data = TextClassificationData(tokenizer="packaged:minilm_l6_v2", **arguments)
+def systems_of(study: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What each system has beside plain fine-tuning, as words of the command.
+
+    None, the files of configs/callbacks that fit, and systems that are no file there.
+    """
+    strategies = {
+        fragment.stem: [f"--trainer.callbacks+={fragment.relative_to(ROOT)}"]
+        for fragment in FRAGMENTS
+        if fragment.stem not in study["left_out"]
+    }
+    beside = {name: [*words, *study["with"].get(name, [])] for name, words in strategies.items()}
+    return {NONE: [], **beside, **study["also"]}
+
+
+def command_of(study: Mapping[str, Any], known_by: Mapping[str, Any]) -> list[str]:
+    """What makes a run: its data set, the machine, and what its system has."""
+    return [
+        study["data_sets"][known_by["data"]],
+        *study["arguments"],
+        *systems_of(study)[known_by["system"]],
+    ]
+
+
+def sources_of(study: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of each data set as files: the same for all seeds and systems."""
+    sources: dict[str, str] = {}
     rows = study["rows"]
-    return write_splits(WORK / "texts" / name, rows["train"], rows["validation"], rows["test"], data)
+    for name, config in study["data_sets"].items():
+        arguments = load_config(ROOT / config)["data"]["init_args"]
+        data = TextClassificationData(tokenizer="packaged:minilm_l6_v2", **arguments)
+        sources[name] = write_splits(
+            WORK / "texts" / name, rows["train"], rows["validation"], rows["test"], data
+        )
+    return sources
 
 
-def fine_tune(
-    study: dict[str, Any], name: str, source: str, fragment: Path | None, seed: int
-) -> dict[str, Any]:
+def fine_tune(study: Mapping[str, Any], data: str, source: str, system: str, seed: int) -> dict[str, Any]:
     """One fit, tested at its best checkpoint: score, and seconds of an epoch on the threads that it has."""
-    system = fragment.stem if fragment else NONE
-    folder = WORK / f"{name}_{system}_{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
-    command = ["fit", "--config", study["data_sets"][name], *study["arguments"]]
-    command += ["--data.init_args.source", source, "--data.init_args.deduplicate", "false"]
-    command += [*run_flags(folder), "--seed_everything", str(seed), *clock_flags(folder / "clock.json")]
-    if fragment is not None:
-        command += [f"--trainer.callbacks+={fragment.relative_to(ROOT)}", *study["with"].get(system, [])]
-    run_forked(command, folder / "log.txt", max(1, cores() // study["side_by_side"]))
+    folder = WORK / f"{data}_{system}_{seed}"
+    fit(study, data, source, systems_of(study)[system], seed, folder)
     scores = read_scores(folder / FIT)
     epochs = read_clock(folder / "clock.json")["epochs"]
-    shutil.rmtree(folder / FIT / "checkpoints")
     seconds = float(np.mean([epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]))
     return {"score": scores[study["score"]], "accuracy": scores["accuracy"], "epoch_seconds": seconds}
+
+
+def fit(
+    study: Mapping[str, Any], data: str, source: str, words: Sequence[str], seed: int, folder: Path
+) -> None:
+    """Fine-tune once, and leave no checkpoints: they are large.
+
+    Args:
+        study: the settings.
+        data: name of the data set.
+        source: its rows, of `sources_of`.
+        words: what is added to plain fine-tuning.
+        seed: of the head's weights, dropout and the order of the rows.
+        folder: takes the run directory, the clock and the log; what is there is removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    command = ["fit", "--config", study["data_sets"][data], *study["arguments"]]
+    command += ["--data.init_args.source", source, "--data.init_args.deduplicate", "false"]
+    command += [
+        *run_flags(folder),
+        "--seed_everything",
+        str(seed),
+        *clock_flags(folder / "clock.json"),
+        *words,
+    ]
+    run_forked(command, folder / "log.txt", max(1, cores() // study["side_by_side"]))
+    shutil.rmtree(folder / FIT / "checkpoints")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
+from time import sleep
 from typing import Any
 
 import pytest
+import yaml
 
+from experiments import configurations
 from experiments import study as studies
+from experiments.commands import ROOT
+from experiments.configurations import configurations_in, load_config
 from experiments.results import machine, measured_on
-from experiments.study import Run, carry_out, study_parser
+from experiments.study import Run, add_choice_of_runs, carry_out, study_parser
 
 SETTINGS = "seeds: [0, 1, 2]\nquick: {seeds: [0, 1], few: true}\n"
+STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))
+
+
+def options_of(*words: str) -> argparse.Namespace:
+    parser = study_parser(None)
+    add_choice_of_runs(parser)
+    return parser.parse_args(list(words))
 
 
 class Calls:
@@ -36,7 +49,7 @@ class Calls:
         return {"score": seed / 3}
 
     def carry_out(self, folder: Path, *words: str) -> None:
-        carry_out(folder, study_parser(None).parse_args(list(words)), self.runs, self.reported.append)
+        carry_out(folder, options_of(*words), self.runs, self.reported.append)
 
 
 @pytest.fixture
@@ -130,7 +143,7 @@ def test_side_by_side(folder: Path) -> None:
     runs: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = [
         ({"seed": seed}, lambda: {"arrived": both.wait() >= 0}) for seed in range(2)
     ]
-    carry_out(folder, study_parser(None).parse_args([]), lambda _: runs, lambda _: None)
+    carry_out(folder, options_of(), lambda _: runs, lambda _: None)
     assert sorted(table(folder).splitlines()) == ["0,True", "1,True", "seed,arrived"]
 
 
@@ -139,3 +152,136 @@ def test_an_overlay_takes_out_what_it_sets_to_null() -> None:
     overlay = {"cases": {"small": {"steps": 2}, "base": None}, "seeds": [0]}
     assert studies.merged(study, overlay) == {"cases": {"small": {"steps": 2, "length": 128}}, "seeds": [0]}
     assert study["cases"]["small"]["steps"] == 24
+
+
+class Fits(Calls):
+    """Runs of two systems on a data set, each of which reads a file of its own and two that both read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root, self.names = root, list[str]()
+        self.write("data.yaml", "rows: 10")
+        self.write("common.yaml", "data: data.yaml\nepochs: 3")
+        for name in ("a", "b"):
+            self.write(f"{name}.yaml", f"strategy: {name}")
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def runs(self, study: dict[str, Any]) -> Iterator[Run]:
+        for seed in study["seeds"]:
+            for name in ("a", "b"):
+                yield {"seed": seed, "system": name}, partial(self.fit, name)
+
+    def fit(self, name: str) -> dict[str, Any]:
+        self.names.append(name)
+        return {"score": len(self.names)}
+
+    def command_of(self, study: Mapping[str, Any], known_by: Mapping[str, Any]) -> list[str]:
+        system = known_by["system"]
+        return ["common.yaml", f"--callbacks+={system}.yaml", *study.get("with", {}).get(system, [])]
+
+    def done_by(self, folder: Path, *words: str) -> str:
+        """The systems that were run, in order."""
+        self.names.clear()
+        carry_out(folder, options_of(*words), self.runs, self.reported.append, self.command_of)
+        return "".join(self.names)
+
+
+@pytest.fixture
+def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fits:
+    monkeypatch.setattr(configurations, "ROOT", tmp_path)
+    return Fits(tmp_path)
+
+
+def test_a_changed_configuration_runs_again_what_reads_it(fits: Fits, folder: Path) -> None:
+    assert fits.done_by(folder) == "ababab"
+    assert fits.done_by(folder) == ""
+    fits.write("a.yaml", "# only said in other words\nstrategy: a")
+    assert fits.done_by(folder) == ""
+    fits.write("a.yaml", "strategy: {class_path: a, p: 0.5}")
+    assert fits.done_by(folder) == "aaa"
+    fits.write("data.yaml", "rows: 20")  # named by a file that both name
+    assert fits.done_by(folder) == "ababab"
+    assert fits.done_by(folder) == ""
+    assert len(table(folder).splitlines()) == 1 + 6
+
+
+def test_what_was_not_run_again_yet_is_not_forgotten(fits: Fits, folder: Path) -> None:
+    fits.done_by(folder)
+    fits.write("data.yaml", "rows: 20")
+    assert fits.done_by(folder, "--systems", "a") == "aaa"
+    assert fits.done_by(folder) == "bbb"
+
+
+def test_rows_without_a_record_are_taken_as_they_are(fits: Fits, folder: Path) -> None:
+    fits.done_by(folder)
+    recorded = table(folder)
+    kept = [line.rpartition(",")[0] for line in recorded.splitlines()]
+    (folder / "results.csv").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    assert fits.done_by(folder) == ""
+    assert table(folder) == recorded
+    fits.write("a.yaml", "strategy: c")
+    assert fits.done_by(folder) == "aaa"
+
+
+def test_settings_of_rows_change_these_alone(fits: Fits, folder: Path) -> None:
+    (folder / "study.yaml").write_text("seeds: [0]\nhashed_by_row: [with]\n", encoding="utf-8")
+    assert fits.done_by(folder) == "ab"
+    changed = "seeds: [0]\nhashed_by_row: [with]\nwith: {b: [--rate=2]}\n"
+    (folder / "study.yaml").write_text(changed, encoding="utf-8")
+    assert fits.done_by(folder) == "b"
+    (folder / "study.yaml").write_text(f"{changed}other: 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="other settings"):
+        fits.done_by(folder)
+
+
+def test_without_commands_the_configurations_that_the_settings_name_count(fits: Fits, folder: Path) -> None:
+    settings = "seeds: [0, 1]\ncases: {small: {configs: [common.yaml]}}\n"
+    (folder / "study.yaml").write_text(settings, encoding="utf-8")
+    calls = Calls()
+    calls.carry_out(folder)
+    calls.carry_out(folder)
+    assert calls.done == [0, 1]
+    fits.write("data.yaml", "rows: 20")
+    calls.carry_out(folder)
+    assert calls.done == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("settings", STUDIES, ids=lambda path: path.parent.name)
+def test_the_configurations_that_a_study_names_can_be_read(settings: Path) -> None:
+    named = configurations_in(yaml.safe_load(settings.read_text(encoding="utf-8")))
+    assert all(load_config(ROOT / word.rpartition("=")[2]) for word in named)
+
+
+def test_some_systems_alone(fits: Fits, folder: Path) -> None:
+    assert fits.done_by(folder, "--systems", "b") == "bbb"
+    assert fits.done_by(folder, "--systems", "a,b") == "aaa"
+    before = table(folder)
+    with pytest.raises(ValueError, match="no run is of c"):
+        fits.done_by(folder, "--systems", "a,c")
+    assert table(folder) == before
+    assert fits.done_by(folder, "--systems", "a", "--fresh") == "aaa"
+    assert sorted(line.split(",")[1] for line in table(folder).splitlines()[1:]) == [
+        "a",
+        "a",
+        "a",
+        "b",
+        "b",
+        "b",
+    ]
+
+
+def test_at_once_is_in_the_place_of_side_by_side(folder: Path) -> None:
+    (folder / "study.yaml").write_text("side_by_side: 2\n", encoding="utf-8")
+    alone = Lock()
+
+    def run() -> dict[str, Any]:
+        assert alone.acquire(blocking=False)  # no other run holds it
+        sleep(0.1)
+        alone.release()
+        return {"score": 1}
+
+    runs: list[Run] = [({"seed": seed}, run) for seed in range(3)]
+    carry_out(folder, options_of("--at_once", "1"), lambda _: runs, lambda _: None)
+    assert len(table(folder).splitlines()) == 1 + 3
