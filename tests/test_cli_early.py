@@ -182,8 +182,8 @@ VALIDATIONS: dict[str, tuple[list[str], str]] = {
         r"trainer\.callbacks: StagedUnfreezing waits for 'val/loss', .*: the data has no validation split",
     ),
     "a schedule": (
-        [*PLATEAU, "--trainer.max_steps=1"],
-        r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: the first one would come after 2 micro-batches",
+        [*PLATEAU, "--trainer.limit_val_batches=0"],
+        r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: trainer\.limit_val_batches is 0",
     ),
 }
 

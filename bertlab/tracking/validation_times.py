@@ -54,10 +54,8 @@ def check_validation_times(trainer: Trainer) -> None:
         )
 
 
-def why_nothing_is_validated(trainer: Trainer) -> str | None:
-    """Why no validation comes in the whole of a training, also before it was resumed; None: one does, or nobody knows.
-
-    Nobody knows yet which batches there are before they are made, and never where validations go by the clock.
+def why_validation_is_off(trainer: Trainer) -> str | None:
+    """Why nothing can be validated in a training, however long it is; None: something can, or nobody knows.
 
     Args:
         trainer: in a fit; in `on_train_start` its batches are known.
@@ -68,6 +66,17 @@ def why_nothing_is_validated(trainer: Trainer) -> str | None:
         return "there is no val_dataloader() in the data, or no validation_step() in the task"
     if trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
         return "the data has no validation split"
+    return None
+
+
+def why_validation_comes_too_late(trainer: Trainer) -> str | None:
+    """Why a training, also before it was resumed, ends before its first validation; None: it does not, or nobody knows.
+
+    Nobody knows where validations go by the clock.
+
+    Args:
+        trainer: in `on_train_start`, so that its batches are known.
+    """
     first = _first_validation(trainer)
     if first is None or first <= (last := _micro_batches(trainer)):
         return None

@@ -174,10 +174,6 @@ BAD = {
     "a monitor that is not logged, without a mode": ["--checkpoints.monitor=val/loss2"],
     "a monitor that is not logged": ["--checkpoints.monitor=val/f1_macro", "--checkpoints.mode=max"],
     "a plateau without validation": ["--trainer.callbacks.plateau=val/loss", "--trainer.limit_val_batches=0"],
-    "a plateau before the first validation": [
-        "--trainer.callbacks.plateau=val/loss",
-        "--trainer.max_steps=11",
-    ],
     "a missing file": ["--data.source=nowhere.csv"],
 }
 

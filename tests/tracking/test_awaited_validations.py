@@ -1,4 +1,4 @@
-"""Who waits for a validation in a training that has none is refused before training; who does not is not."""
+"""Who waits for a validation in a training that has none is refused, or warned of if it is too short for one."""
 
 from __future__ import annotations
 
@@ -91,36 +91,44 @@ def test_a_schedule_that_waits_is_refused_too(tmp_path: Path) -> None:
         train(tmp_path, [], task=task, **NONE)
 
 
+def test_that_there_is_no_split_is_said(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="nothing is validated in this training: the data has no validation split"
+    ):
+        train(tmp_path, [EarlyStopping("val/loss")], Unvalidated)
+
+
 LATE = {"check_val_every_n_epoch": None}
-NEVER: dict[str, tuple[type[TinyData], dict[str, Any], str]] = {
-    "no split": (Unvalidated, {}, "the data has no validation split"),
+TOO_SHORT: dict[str, tuple[dict[str, Any], int, str]] = {
     "fewer steps than an epoch": (
-        TinyData,
         {"max_steps": 5},
+        5,
         r"the first one would come after 6 micro-batches \(trainer\.check_val_every_n_epoch 1, "
         r"trainer\.val_check_interval 1\.0\), and training ends after 5 \(trainer\.max_epochs 1, "
         r"trainer\.max_steps 5\)",
     ),
     "fewer epochs": (
-        TinyData,
         {"check_val_every_n_epoch": 3, "val_check_interval": 0.5, "max_epochs": 2},
+        12,
         r"after 15 micro-batches .* ends after 12 \(trainer\.max_epochs 2\)\.",
     ),
-    "over epochs": (TinyData, LATE | {"val_check_interval": 13, "max_epochs": 2}, "after 13 .* after 12"),
+    "over epochs": (LATE | {"val_check_interval": 13, "max_epochs": 2}, 12, "after 13 .* after 12"),
     "accumulated": (
-        TinyData,
-        LATE | {"val_check_interval": 12, "max_steps": 3, "max_epochs": -1, "accumulate_grad_batches": 4},
-        "after 12 .* after 10",
+        LATE | {"val_check_interval": 16, "max_steps": 3, "max_epochs": -1, "accumulate_grad_batches": 4},
+        3,
+        "after 16 .* after 12",
     ),
 }
 
 
-@pytest.mark.parametrize(("data", "trainer", "why"), NEVER.values(), ids=NEVER)
-def test_why_nothing_is_validated_is_said(
-    data: type[TinyData], trainer: dict[str, Any], why: str, tmp_path: Path
+@pytest.mark.parametrize(("trainer", "steps", "why"), TOO_SHORT.values(), ids=TOO_SHORT)
+def test_a_training_too_short_for_a_validation_is_warned_of(
+    trainer: dict[str, Any], steps: int, why: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"nothing is validated in this training: .*{why}"):
-        train(tmp_path, [EarlyStopping("val/loss")], data, **trainer)
+    said = f"waits for 'val/loss', and nothing is validated in this training: .*{why}"
+    data = partial(TinyData, splits=trainer.get("accumulate_grad_batches", 1))
+    with pytest.warns(UserWarning, match=said):
+        assert train(tmp_path, [StagedUnfreezing(plateau="val/loss")], data, **trainer) == steps
 
 
 @pytest.mark.parametrize(
