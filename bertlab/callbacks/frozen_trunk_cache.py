@@ -18,9 +18,8 @@ from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.callbacks.trunk_filling import (
+    TrunkFilling,
     dividable_task,
-    filled_store,
-    filling,
     remove_leftovers,
     rows_of,
     store_of,
@@ -128,7 +127,7 @@ class FrozenTrunkCache(Strategy):
     def pass_before(self, run: Run) -> DataPass | None:
         """The one that fills the cache when other blocks are frozen."""
         blocks = self._planned(run)
-        return filling(run.trainer, blocks, int(self.max_gib * GIB), self._dtype) if blocks else None
+        return self._filling(run.trainer, "train", blocks).timed() if blocks else None
 
     def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
         """Keep the rows of the step."""
@@ -195,10 +194,8 @@ class FrozenTrunkCache(Strategy):
         # A whole number limits the batches, a fraction of 1.0 does not.
         whole = isinstance(trainer.limit_val_batches, float) and trainer.limit_val_batches == 1.0
         if lookup.valid and whole and "validation" not in lookup.stores:
-            room = int(self.max_gib * GIB) - lookup.stores["train"].bytes
-            lookup.stores["validation"] = filled_store(
-                trainer, "validation", lookup.blocks, room, self._dtype
-            )
+            kept = lookup.stores["train"].bytes
+            lookup.stores["validation"] = self._filling(trainer, "validation", lookup.blocks, kept).store()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look closely again: other weights may have stood in the model."""
@@ -260,7 +257,7 @@ class FrozenTrunkCache(Strategy):
         lookup = self._lookup
         assert lookup is not None
         lookup.stores.clear()  # before the room is taken again
-        store = filled_store(trainer, "train", blocks, int(self.max_gib * GIB), self._dtype)
+        store = self._filling(trainer, "train", blocks).store()
         lookup.stores["train"], lookup.blocks, lookup.valid, self._kept = store, blocks, True, weights
         lookup.weights, self._has_kept = self._watch.weights(blocks), True
         facts = {
@@ -270,6 +267,10 @@ class FrozenTrunkCache(Strategy):
             "mib": round(store.bytes / 2**20, 1),
         }
         self._tell("cached", [blocks, weights], facts)
+
+    def _filling(self, trainer: Trainer, split: str, blocks: int, kept: int = 0) -> TrunkFilling:
+        """That of a split, in the room that is left beside the bytes that are kept."""
+        return TrunkFilling(trainer, split, blocks, int(self.max_gib * GIB) - kept, self._dtype)
 
     def _lengths_differ(self, trainer: Trainer) -> bool:
         assert self._lookup is not None
