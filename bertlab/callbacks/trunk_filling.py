@@ -60,7 +60,8 @@ class TrunkFilling:
     ) -> None:
         self._trainer, self._split, self._blocks = trainer, split, blocks
         self._max_bytes, self._dtype = max_bytes, dtype
-        self._rows, self._unit = rows_of(trainer, split), unit_of(trainer, blocks)
+        self._rows = rows_of(trainer, split)
+        self._unit: Literal["token", "sequence"] = unit_of(trainer, blocks)
         lengths = self._rows.lengths
         self._sample = self._output(self._rows.batch(np.array([int(np.argmin(lengths))])))
         itemsize = (dtype or self._sample.dtype).itemsize
