@@ -274,7 +274,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_no_ray_is_started_after_a_build(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(google_text(2))
-    # What datatrove's thread does when a build has ended without it: it asks of a Ray that is gone, and Ray starts anew.
+    # As datatrove's thread does after a build that has failed: it asks of a Ray that is gone, and Ray starts anew.
     script = (
         "import sys; from bertlab.cli import main; main(sys.argv[1:])\n"
         "import ray\n"

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining
 
 from bertlab.cli import main as bertlab
+from bertlab.interfaces import PretrainingBatch
 from experiments import clocks, flops, hf_pretraining
 from experiments.commands import BERTLAB, Cost
 from experiments.flops import Amount, share_of_peak, training_flops
@@ -118,6 +119,14 @@ def test_operations_are_those_that_torch_counts() -> None:
     tokens = sequences * length
     amount = Amount(sequences, tokens, sequences * length**2, masked=tokens)
     assert training_flops(config, amount) == counted.get_total_flops()
+
+
+def test_the_amount_of_a_batch() -> None:
+    ids = torch.zeros(5, dtype=torch.int64)
+    batch = PretrainingBatch(
+        ids, ids, torch.tensor([3, 2]), torch.tensor([0, 1]), masked_positions=torch.tensor([1, 3, 4])
+    )
+    assert hf_pretraining.amount_of(batch) == Amount(sequences=2, tokens=5, squares=13, masked=3)
 
 
 def test_the_share_of_a_card_that_is_not_known_is_none() -> None:
