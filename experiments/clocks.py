@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import TrainerCallback
 
@@ -14,8 +15,23 @@ from bertlab.interfaces import TextBatch
 from experiments.turns import Place, Turns
 
 
+def wait_for_gpu() -> None:
+    """Until the GPU has done all that it was given, where this process uses one."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def gpu() -> dict[str, Any] | None:
+    """Name and peak memory (of tensors, MiB) of the GPU that this process uses; None: it uses none."""
+    if not torch.cuda.is_initialized():
+        return None
+    return {"name": torch.cuda.get_device_name(), "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
+
+
 class StepTimes:
     """Collects the times of steps by epoch, and writes them as JSON.
+
+    A GPU is waited for at both points of a step: what was given to it before belongs to what came before.
 
     Args:
         turns: in which this process trains beside others.
@@ -34,18 +50,21 @@ class StepTimes:
 
     def start(self) -> None:
         """A step begins: its batch is there, nothing has been done with it."""
+        wait_for_gpu()
         if self._turns is not None:
             self._turns.begin_step(len(self.epochs[-1]["starts"]))
         self.epochs[-1]["starts"].append(time.perf_counter())
 
     def end(self) -> None:
         """The weights have been changed."""
+        wait_for_gpu()
         self.epochs[-1]["ends"].append(time.perf_counter())
 
     def write(self, path: Path, rows_per_epoch: int, tokens_per_epoch: int) -> None:
-        """Write everything, with how much an epoch holds (tokens without padding)."""
+        """Write everything, with how much an epoch holds (tokens without padding), and the GPU, if there is one."""
         content = {
             "in_turn": self._turns is not None,
+            "gpu": gpu(),
             "rows_per_epoch": rows_per_epoch,
             "tokens_per_epoch": tokens_per_epoch,
             "epochs": self.epochs,

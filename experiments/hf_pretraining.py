@@ -33,6 +33,7 @@ from bertlab.samplers.phases import StepSchedule
 from bertlab.samplers.step_parts import StepPartSampler
 from experiments.clocks import HuggingFaceClock
 from experiments.configurations import load_config
+from experiments.flops import Amount
 from experiments.pretraining_data import pretraining_data
 from experiments.turns import add_place_options, place_of
 
@@ -48,13 +49,15 @@ def main() -> None:
     )
     parser.add_argument("--examples", type=Path, required=True, help="folder that `draw` has written")
     parser.add_argument("--output", type=Path, required=True, help="folder for results")
+    parser.add_argument("--gpu", action="store_true", help="train there; default: on the CPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--attention", choices=["eager", "sdpa"], help="default: what transformers chooses")
     add_place_options(parser)
     fit(parser.parse_args())
 
 
-def draw(config: dict[str, Any], folder: Path) -> list[int]:
+def draw(config: dict[str, Any], folder: Path) -> list[Amount]:
     """Write the examples of all optimizer steps, those of validation, and the tokenizer.
 
     `bertlab fit` goes on from one pass over the corpus to the next, and so do the steps that are drawn.
@@ -64,7 +67,7 @@ def draw(config: dict[str, Any], folder: Path) -> list[int]:
         folder: takes train/, validation/ and tokenizer/.
 
     Returns:
-        The tokens of each optimizer step.
+        What each optimizer step holds.
     """
     data, steps = pretraining_data(config), config["trainer"]["max_steps"]
     loader = data.train_dataloader()
@@ -74,7 +77,13 @@ def draw(config: dict[str, Any], folder: Path) -> list[int]:
     rows_of(batches).save_to_disk(folder / "train")
     rows_of(data.val_dataloader()).save_to_disk(folder / "validation")
     data.tokenizer.save_pretrained(folder / "tokenizer")
-    return [len(batch.input_ids) for batch in batches]
+    return [amount_of(batch) for batch in batches]
+
+
+def amount_of(batch: PretrainingBatch) -> Amount:
+    """What a batch holds."""
+    squares = int(batch.lengths.square().sum())
+    return Amount(batch.size, len(batch.input_ids), squares, len(batch.masked_positions))
 
 
 def rows_of(batches: Iterable[PretrainingBatch]) -> Dataset:
@@ -130,7 +139,8 @@ def arguments(config: dict[str, Any], options: argparse.Namespace) -> TrainingAr
     optimizer = model["optimizer"]["init_args"]
     return TrainingArguments(
         output_dir=str(options.output / "checkpoints"),
-        use_cpu=True,
+        use_cpu=not options.gpu,
+        dataloader_num_workers=options.workers,
         seed=config["seed_everything"],
         num_train_epochs=1,  # the data set holds the steps of the run, no more
         per_device_train_batch_size=batch_size,

@@ -56,8 +56,9 @@ def machine() -> str:
     processor = facts.get("model name", platform.processor())
     if "cpu family" in facts:  # the name alone says too little of a virtual machine's processor
         processor += f" (family {facts['cpu family']}, model {facts['model']})"
+    card = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{processor}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
+        f"{processor}, {torch.get_num_threads()} threads{card}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
 

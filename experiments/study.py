@@ -100,11 +100,20 @@ def study_parser(description: str | None, **flags: str) -> argparse.ArgumentPars
 
 
 def load_study(folder: Path, quick: bool) -> dict[str, Any]:
-    """study.yaml, with its part `without_bf16` laid over it on a CPU that has no bfloat16, and `quick` if wanted."""
+    """study.yaml, with those of its parts laid over it that it needs.
+
+    They are `without_bf16` on a CPU that has no bfloat16, `without_gpu` where torch finds none, and `quick` if wanted.
+    """
+    import torch
+
     from bertlab.cli_hardware import cpu_has_bfloat16
 
     study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-    overlays = {"without_bf16": not cpu_has_bfloat16(), "quick": quick}
+    overlays = {
+        "without_bf16": not cpu_has_bfloat16(),
+        "without_gpu": not torch.cuda.is_available(),
+        "quick": quick,
+    }
     parts = {name: study.pop(name, {}) for name in overlays}
     for name, wanted in overlays.items():
         study = merged(study, parts[name]) if wanted else study

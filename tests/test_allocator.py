@@ -1,4 +1,4 @@
-"""What a process keeps: memory that a step freed, seen by its page faults; programs of oneDNN, seen by what it tells."""
+"""What a process keeps: memory that a step freed, seen by its page faults; programs of oneDNN, which tells of them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_few_programs_are_kept_unless_the_environment_says_how_many(name: str | 
     assert ("cache_miss,cpu,convolution" in last) == (name is None)
 
 
-def test_torch_keeps_no_programs_of_its_own_unless_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_keeps_no_programs_of_its_own_unless_the_environment_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(os, "environ", {})
     keep_few_programs()
     assert os.environ["LRU_CACHE_CAPACITY"] == "1"

@@ -80,11 +80,15 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 LINES: dict[str, tuple[str, str]] = {
     "a text that is NaN": (
         lines_with(text="NaN"),
-        r"my\.jsonl: column text holds values of more than one type: str .*, number \(first in row 8: nan\)",
+        r"my\.jsonl: column 'text' has no text in row 8",
     ),
     "texts that are NaN": (
         lines_with().replace('"the offer', 'NaN, "was": "the offer'),
         r"my\.jsonl: column 'text' has no text in rows 1, 2, 3",
+    ),
+    "a number for a text": (
+        lines_with(text="8"),
+        r"my\.jsonl: column text holds values of more than one type: str .*, number \(first in row 8: 8\)",
     ),
     "labels of two types": (
         lines_with(label="1"),
@@ -92,7 +96,7 @@ LINES: dict[str, tuple[str, str]] = {
     ),
     "a label that is NaN": (
         lines_with(label="NaN"),
-        r"my\.jsonl: column label holds values of more than one type: str .*, number \(first in row 8: nan\)",
+        r"my\.jsonl: there is no label in row 8",
     ),
 }
 

@@ -17,7 +17,7 @@ from bertlab.callbacks.data_pass import DataPass
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.kept_trunk import KeptTrunk
 from bertlab.callbacks.strategy import Run, Strategy
-from bertlab.callbacks.trunk_filling import dividable_task, filling, remove_leftovers
+from bertlab.callbacks.trunk_filling import TrunkFilling, dividable_task, remove_leftovers
 from bertlab.callbacks.trunk_keys import watch_of
 from bertlab.callbacks.trunk_stages import frozen_now, why_none_is_worth_it
 from bertlab.callbacks.trunk_store import GIB
@@ -113,7 +113,9 @@ class FrozenTrunkCache(Strategy):
     def pass_before(self, run: Run) -> DataPass | None:
         """The one that fills the cache when other blocks are frozen."""
         blocks = self._planned(run)
-        return filling(run.trainer, blocks, self._max_bytes, self._dtype) if blocks else None
+        if not blocks:
+            return None
+        return TrunkFilling(run.trainer, "train", blocks, self._max_bytes, self._dtype).timed()
 
     def before_timed_step(self, run: Run, batches: Sequence[Any]) -> None:
         """Keep the rows of the step."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from bertlab.callbacks.trunk_filling import filled_store, rows_of, store_of
+from bertlab.callbacks.trunk_filling import TrunkFilling, rows_of, store_of
 from bertlab.callbacks.trunk_keys import watch_of
 from bertlab.callbacks.trunk_lookup import TrunkLookup
 from bertlab.callbacks.trunk_store import TrunkStore
@@ -63,7 +63,7 @@ class KeptTrunk:
         if holds:
             return None
         self.drop()  # before the room is taken again
-        store = filled_store(self._trainer, "train", blocks, self._max_bytes, self._dtype)
+        store = TrunkFilling(self._trainer, "train", blocks, self._max_bytes, self._dtype).store()
         lookup.stores["train"], lookup.blocks, lookup.valid = store, blocks, True
         lookup.weights, self.digest = self.watch.weights(blocks), digest
         return store
@@ -79,9 +79,8 @@ class KeptTrunk:
         whole = isinstance(trainer.limit_val_batches, float) and trainer.limit_val_batches == 1.0
         if lookup.valid and whole and "validation" not in lookup.stores:
             room = self._max_bytes - lookup.stores["train"].bytes
-            lookup.stores["validation"] = filled_store(
-                trainer, "validation", lookup.blocks, room, self._dtype
-            )
+            filling = TrunkFilling(trainer, "validation", lookup.blocks, room, self._dtype)
+            lookup.stores["validation"] = filling.store()
 
     def keep_batches(self, batches: Sequence[Any], blocks: int) -> None:
         """Keep the rows of some micro-batches of the training split, whatever room there is.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -42,13 +41,11 @@ def dividable_task(trainer: Trainer) -> HasTrunk:
     return module
 
 
-def filled_store(
-    trainer: Trainer, split: str, blocks: int, max_bytes: int, dtype: torch.dtype | None
-) -> TrunkStore:
-    """Run the frozen blocks on the rows of a split, longest first, and keep what they give.
+class TrunkFilling:
+    """The pass of the frozen blocks over the rows of a split, longest first, to keep what they give.
 
     What a row gets can depend, by rounding, on the batch that it is in; so batches are the same whenever, and on
-    however many ranks, this is called. The ranks of a node share the work and the file.
+    however many ranks, this is done.
 
     Args:
         trainer: of the task and the data.
@@ -57,62 +54,63 @@ def filled_store(
         max_bytes: that may be kept.
         dtype: of what is kept; None: as it was computed.
     """
-    task, rows = trainer.lightning_module, rows_of(trainer, split)
-    assert isinstance(task, HasTrunk)
-    unit = task.trunk_unit(blocks)
-    assert unit is not None
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        shortest = rows.batch(np.array([int(np.argmin(rows.lengths))]))
-        sample = task.trunk(shortest.to(task.device), blocks)
-        with torch.inference_mode(False):  # what is read in training has to be usable there
-            store = TrunkStore(store_path(trainer, split), rows.lengths, unit, sample, max_bytes, dtype)
+
+    def __init__(
+        self, trainer: Trainer, split: str, blocks: int, max_bytes: int, dtype: torch.dtype | None
+    ) -> None:
+        self._trainer, self._split, self._blocks = trainer, split, blocks
+        self._max_bytes, self._dtype = max_bytes, dtype
+        self._rows = rows_of(trainer, split)
+        self._unit: Literal["token", "sequence"] = unit_of(trainer, blocks)
+        lengths = self._rows.lengths
+        self._sample = self._output(self._rows.batch(np.array([int(np.argmin(lengths))])))
+        itemsize = (dtype or self._sample.dtype).itemsize
+        kept = rows_with_room(lengths, self._unit, max_bytes // (self._sample.shape[-1] * itemsize))
+        self._batches = [kept[places] for places in sorted_batches(lengths[kept], FILL_TOKENS)]
+
+    def store(self) -> TrunkStore:
+        """Do it: the ranks of a node share the work and the file."""
+        trainer, count = self._trainer, len(self._batches)
+        store = TrunkStore(
+            store_path(trainer, self._split),
+            self._rows.lengths,
+            self._unit,
+            self._sample,
+            self._max_bytes,
+            self._dtype,
+        )
         trainer.strategy.barrier("FrozenTrunkCache: mapped")
         store.hide()
-        batches = sorted_batches(rows.lengths[store.rows], FILL_TOKENS)
-        for number, places in enumerate(batches):
-            batch = rows.batch(store.rows[places])
+        for number, rows in enumerate(self._batches):
+            batch = self._rows.batch(rows)
             store.expect(batch)
             if number % trainer.num_devices == trainer.local_rank:
-                store.write(batch, task.trunk(batch.to(task.device), blocks))
-            _show(trainer, f"Frozen trunk, {split}", number + 1, len(batches))
-    trainer.strategy.barrier("FrozenTrunkCache: filled")
-    return store
+                store.write(batch, self._output(batch))
+            _show(trainer, f"Frozen trunk, {self._split}", number + 1, count)
+        trainer.strategy.barrier("FrozenTrunkCache: filled")
+        return store
 
+    def timed(self) -> DataPass:
+        """The same pass for `bertlab plan`, piece by piece, of which nothing is kept.
 
-def filling(trainer: Trainer, blocks: int, max_bytes: int, dtype: torch.dtype | None) -> DataPass:
-    """The pass of `filled_store` over the training split.
+        Its pieces, the same on all ranks, begin with rows of a usual length.
+        """
+        lengths, ranks = self._rows.lengths, self._trainer.num_devices
 
-    Its pieces, the same on all ranks, begin with rows of a usual length.
+        def pieces() -> Generator[int]:
+            middle = len(self._batches) // 2
+            for rows in self._batches[middle:] + self._batches[:middle]:
+                self._output(self._rows.batch(rows)).to("cpu", self._dtype)
+                yield int(lengths[rows].sum())
 
-    Args:
-        trainer: of the task and the data.
-        blocks: how many blocks are frozen.
-        max_bytes: that may be kept.
-        dtype: of what is kept; None: as it was computed.
-    """
-    task, rows = trainer.lightning_module, rows_of(trainer, "train")
-    assert isinstance(task, HasTrunk)
-    unit = task.trunk_unit(blocks)
-    assert unit is not None
+        tokens = [int(lengths[rows].sum()) for rows in self._batches]
+        amount = max(sum(tokens[rank::ranks]) for rank in range(ranks))
+        count = sum(map(len, self._batches))
+        what = f"fills the cache: {count:,} rows forward through {self._blocks} frozen blocks"
+        return DataPass(what, f"{self._blocks} blocks", amount, pieces)
 
-    def output(row_numbers: npt.NDArray[np.int64]) -> Tensor:
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            return task.trunk(rows.batch(row_numbers).to(task.device), blocks).to("cpu", dtype)
-
-    sample = output(np.array([int(np.argmin(rows.lengths))]))
-    kept = rows_with_room(rows.lengths, unit, max_bytes // (sample.shape[-1] * sample.itemsize))
-    batches = [kept[places] for places in sorted_batches(rows.lengths[kept], FILL_TOKENS)]
-
-    def pieces() -> Generator[int]:
-        middle = len(batches) // 2
-        for batch in batches[middle:] + batches[:middle]:
-            output(batch)
-            yield int(rows.lengths[batch].sum())
-
-    tokens = [int(rows.lengths[batch].sum()) for batch in batches]
-    amount = max(sum(tokens[rank :: trainer.num_devices]) for rank in range(trainer.num_devices))
-    what = f"fills the cache: {len(kept):,} rows forward through {blocks} frozen blocks"
-    return DataPass(what, f"{blocks} blocks", amount, pieces)
+    def _output(self, batch: TextBatch) -> Tensor:
+        return output_of(self._trainer, batch, self._blocks)
 
 
 def store_of(
@@ -126,21 +124,34 @@ def store_of(
         blocks: how many blocks are frozen.
         dtype: of what is kept; None: as it was computed.
     """
+    lengths = np.zeros_like(rows_of(trainer, "train").lengths)  # of the other rows nothing is kept
+    for batch in batches:
+        lengths[batch.index.numpy()] = batch.lengths.numpy()
+    found = [output_of(trainer, batch, blocks) for batch in batches]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.bin"
+        store = TrunkStore(path, lengths, unit_of(trainer, blocks), found[0], MOST_BYTES, dtype)
+    for batch, values in zip(batches, found, strict=True):
+        store.expect(batch)
+        store.write(batch, values)
+    return store
+
+
+def output_of(trainer: Trainer, batch: TextBatch, blocks: int) -> Tensor:
+    """What the frozen blocks give for a batch of rows, on the device of the task."""
+    task = trainer.lightning_module
+    assert isinstance(task, HasTrunk)
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        return task.trunk(batch.to(task.device), blocks)
+
+
+def unit_of(trainer: Trainer, blocks: int) -> Literal["token", "sequence"]:
+    """For what the frozen blocks give a vector each."""
     task = trainer.lightning_module
     assert isinstance(task, HasTrunk)
     unit = task.trunk_unit(blocks)
     assert unit is not None
-    lengths = np.zeros_like(rows_of(trainer, "train").lengths)  # of the other rows nothing is kept
-    for batch in batches:
-        lengths[batch.index.numpy()] = batch.lengths.numpy()
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        found = [task.trunk(batch.to(task.device), blocks) for batch in batches]
-        with TemporaryDirectory() as folder, torch.inference_mode(False):
-            store = TrunkStore(Path(folder) / "rows.bin", lengths, unit, found[0], MOST_BYTES, dtype)
-        for batch, values in zip(batches, found, strict=True):
-            store.expect(batch)
-            store.write(batch, values)
-    return store
+    return unit
 
 
 def rows_of(trainer: Trainer, split: str) -> FixedRows:

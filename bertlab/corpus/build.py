@@ -19,7 +19,7 @@ from bertlab.corpus.build_progress import BuildProgress
 from bertlab.corpus.duplicate_search import DuplicateSearch, Numbers
 from bertlab.corpus.executors import BuildError, Executor, Local
 from bertlab.corpus.raw_shards import raw_path, write_raw_shards
-from bertlab.corpus.readers import Reader
+from bertlab.corpus.reader import Reader
 from bertlab.corpus.report import write_report
 from bertlab.corpus.sample import sample_sentences
 from bertlab.corpus.settings import refuse_other_store

@@ -157,6 +157,8 @@ class DatatroveRay(DatatroveExecutor):
 
 def _ray() -> Any:
     """Ray, which is an extra: it is imported where it is used, and not known to the type checker."""
+    # datatrove's thread may go on after a build that has failed, and must not start a Ray of its own by asking for one.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     return import_module("ray")
 
 

@@ -132,6 +132,10 @@ class DatatroveSlurm(DatatroveExecutor):
     def _wait(self, queue: SlurmQueue, look: Callable[[], list[int]]) -> None:
         while look() and queue.has_some():
             time.sleep(self.poll_seconds)
+        # Tasks whose shards are all there still write datatrove's logs, into the folder that a build deletes.
+        end = time.monotonic() + SEEN_SECONDS
+        while not look() and queue.has_some() and time.monotonic() < end:
+            time.sleep(self.poll_seconds)
 
 
 def _jobs(*runs: StageRun) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bertlab.corpus.atomic_files import read_json, write_json, write_whole
 from bertlab.corpus.document import Document
-from bertlab.corpus.readers import Reader
+from bertlab.corpus.reader import Reader
 
 PROGRESS = "read.json"
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,54 +11,13 @@ from typing import Any, Literal
 from bertlab.corpus.document import Document
 from bertlab.corpus.document_parts import parts_of, until_blank
 from bertlab.corpus.packaged_prose import news, papers
+from bertlab.corpus.reader import FileReader, Reader
 from bertlab.corpus.text_stream import Errors, files_of, lines
 from bertlab.sources.catalogue import find
+from bertlab.sources.json_record import json_record
 from bertlab.sources.packaged import fetch
 
 LONGEST_JSON = 100_000_000  # characters of a line of JSON at most: it has to fit in the memory
-
-
-class Reader(ABC):
-    """Yields documents, in an order that depends on its input alone."""
-
-    @abstractmethod
-    def documents(self, limit: int) -> Iterator[Document]:
-        """The documents, none with more than about `limit` characters: longer ones come in parts."""
-
-    def after(self, place: Any, limit: int) -> Iterator[tuple[Document, Any]]:
-        """The documents after a place, each with the place after it: how a build that was stopped reads on.
-
-        Here a place is the number of documents before it, which are read again and passed over. A reader that can
-        begin in the middle has places of its own.
-
-        Args:
-            place: as it came with a document, or what JSON makes of it; None: the beginning.
-            limit: as in `documents`, and the same each time.
-        """
-        passed = int(place or 0)
-        rest = islice(self.documents(limit), passed, None)
-        return ((document, number) for number, document in enumerate(rest, start=passed + 1))
-
-    @abstractmethod
-    def identity(self) -> list[dict[str, Any]]:
-        """What tells this input from another one, as plain values: of files, name, size and sha256."""
-
-
-class FileReader(Reader):
-    """A reader of files; subclasses have `path`."""
-
-    path: str | list[str]
-
-    def identity(self) -> list[dict[str, Any]]:
-        """Name, size and sha256 of each file."""
-        return [file_identity(path) for path in files_of(self.path)]
-
-
-def file_identity(path: Path) -> dict[str, Any]:
-    """Name, size and sha256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -114,7 +70,7 @@ class JsonLines(FileReader):
 
     Attributes:
         path: a file, folder or pattern, or a list of such.
-        text_key: the key of the text.
+        text_key: the key of the text, which every line has; those where it is null or NaN are left out.
         errors: what to do with bytes that are not UTF-8: `strict` or `replace`.
     """
 
@@ -130,20 +86,27 @@ class JsonLines(FileReader):
                     raise ValueError(
                         f"{path}: line {number} is longer than {LONGEST_JSON} characters: is it JSON Lines?"
                     )
-                if line.strip():
-                    yield from parts_of(self._text(path, number, line), limit)
+                text = self._text(path, number, line) if line.strip() else None
+                if text is not None:
+                    yield from parts_of(text, limit)
 
-    def _text(self, path: Path, number: int, line: str) -> str:
+    def _text(self, path: Path, number: int, line: str) -> str | None:
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            record = json_record(line)
+        except ValueError as error:
             raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get(self.text_key), str):
+        if not isinstance(record, dict) or self.text_key not in record:
             found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
             raise ValueError(
                 f"{path}: line {number} has no string under text_key {self.text_key!r}; it has: {found}."
             )
-        return record[self.text_key]
+        text = record[self.text_key]
+        if not isinstance(text, str | None):
+            raise ValueError(
+                f"{path}: line {number} has no string under text_key {self.text_key!r} but {text!r:.80}. Accepted: a "
+                "string; lines with null, or NaN, are left out."
+            )
+        return text
 
 
 @dataclass(frozen=True)

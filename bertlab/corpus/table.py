@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertlab.corpus.document import Document
 from bertlab.corpus.document_parts import parts_of
-from bertlab.corpus.readers import FileReader
+from bertlab.corpus.reader import FileReader
 from bertlab.corpus.text_stream import Errors, files_of, lines
 from bertlab.sources.csv_records import csv_records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bertlab.corpus.readers import file_identity
+from bertlab.corpus.reader import file_identity
 from bertlab.sources.catalogue import PREFIX, find
 from bertlab.sources.models import model_folder
 

@@ -25,7 +25,7 @@ def rows_named(rows: Sequence[int]) -> str:
 
 
 def column_of(table: pa.Table, name: str, key: str, where: str) -> list[Any]:
-    """The values of a column.
+    """The values of a column, None where one is missing: null, or the NaN that pandas writes for it.
 
     Args:
         table: rows of a file.
@@ -41,7 +41,8 @@ def column_of(table: pa.Table, name: str, key: str, where: str) -> list[Any]:
             f"{where}: no column {name!r} ({key}: {name}). The columns found are: {', '.join(table.column_names)}."
             f"{_what_may_be_meant(name, table.column_names)}"
         )
-    return table.column(name).to_pylist()
+    values = table.column(name).to_pylist()
+    return [None if isinstance(value, float) and isnan(value) else value for value in values]
 
 
 def _what_may_be_meant(name: str, found: Sequence[str]) -> str:
@@ -78,7 +79,6 @@ def texts_of(table: pa.Table, name: str, key: str, where: str, allow_empty: bool
         ValueError: no such column; missing or blank texts; or not texts at all.
     """
     values: list[Any] = column_of(table, name, key, where)
-    values = [None if isinstance(value, float) and isnan(value) else value for value in values]
     wrong = [row for row, value in enumerate(values) if not isinstance(value, str | None)]
     if wrong:
         raise ValueError(

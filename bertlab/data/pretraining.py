@@ -15,7 +15,7 @@ from bertlab.data.store_vocabulary import TOKENIZER_HASH, check_encoder_vocabula
 from bertlab.data.stored_examples import ExampleOptions, StoredExamples
 from bertlab.data.stream_position import StreamPosition
 from bertlab.interfaces import Course, Growth
-from bertlab.samplers.phases import Phase, StepSchedule, check_phases, streams_of
+from bertlab.samplers.phases import Phase, StepSchedule, batch_sizes_of, check_phases, streams_of
 from bertlab.samplers.sorted_batches import SortedBatchSampler
 from bertlab.samplers.step_parts import StepPartSampler
 
@@ -94,7 +94,7 @@ class PretrainingData(LightningDataModule):
         self.seed, self.num_workers = seed or 0, num_workers
         check_options(self)
         self.examples = StoredExamples(store, self._example_options())
-        self._sizes = [self._size_of(phase) for phase in self.phases]
+        self._sizes = batch_sizes_of(self.phases, self.batch_size, self.batch_tokens)
         self._course = Course()
         self._position = StreamPosition(self._schedule)
 
@@ -233,14 +233,6 @@ class PretrainingData(LightningDataModule):
             self.split_seed,
             self.seed,
         )
-
-    def _size_of(self, phase: Phase) -> int:
-        if phase.batch_size is not None:
-            return phase.batch_size
-        if self.batch_tokens is not None:
-            return max(1, self.batch_tokens // phase.length)
-        assert self.batch_size is not None
-        return self.batch_size
 
     def _schedule(self, total_steps: int) -> StepSchedule:
         growth = self._course.batch_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertlab.sources.csv_records import csv_records
+from bertlab.sources.json_record import json_record
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -104,8 +104,8 @@ def _read_jsonl(path: Path) -> pa.Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = json_record(line)
+        except ValueError as error:
             raise ValueError(f"{path}: line {line_number} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}: line {line_number} is not a JSON object: {line[:80]}")

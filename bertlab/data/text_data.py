@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.progress import EpochPosition
+from bertlab.data.text_course import check_text_course
 from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.tokenised_texts import TokenisedTexts
 from bertlab.interfaces import Course
@@ -144,22 +145,8 @@ class TextData(LightningDataModule):
         Raises:
             ValueError: training rows cannot be cut, or not to so few tokens; an order of other rows.
         """
-        if course.length is not None:
-            least, first = self.dataset("train").least_limit, course.length(0)
-            if least is None:
-                raise ValueError(
-                    "data.init_args.tokenizer gives no segments, so that the texts of a pair cannot be told apart and "
-                    "be cut to a length that changes. Accepted: a tokenizer with token_type_ids, or single texts."
-                )
-            if first < least:
-                raise ValueError(
-                    f"training would begin with sequences of {first} tokens, and the training rows cannot be cut to "
-                    f"fewer than {least} (special tokens, and a word to be read in each): begin with {least} or more."
-                )
-        if course.order is not None and len(course.order.ranks) != len(self.dataset("train")):
-            raise ValueError(
-                f"an order of {len(course.order.ranks)} rows does not fit {len(self.dataset('train'))} training rows."
-            )
+        if course.length is not None or course.order is not None:
+            check_text_course(course, self.dataset("train"))
         self._course = course
 
     def prepare_data(self) -> None:

@@ -131,7 +131,7 @@ def without_empty_sentences(rows: WordRows) -> WordRows:
 def _lists(table: pa.Table, name: str, key: str, where: str, kinds: tuple[type, ...]) -> list[list[Any]]:
     """The lists of a column; an empty one where there is none."""
     values = column_of(table, name, key, where)
-    values = [[] if value is None or _is_nan(value) else value for value in values]
+    values = [[] if value is None else value for value in values]
     accepted = " or ".join("texts" if kind is str else "whole numbers" for kind in kinds)
     for row, value in enumerate(values):
         if not isinstance(value, list):
@@ -140,7 +140,7 @@ def _lists(table: pa.Table, name: str, key: str, where: str, kinds: tuple[type, 
                 f"{type(value).__name__}: {str(value)[:40]!r}. A sentence is a list of words."
             )
         for place, item in enumerate(value):
-            if item is None or _is_nan(item):
+            if item is None or (isinstance(item, float) and isnan(item)):
                 raise ValueError(f"{where}: column {name!r}, row {row + 1}: number {place + 1} is missing.")
             if not isinstance(item, kinds) or isinstance(item, bool):
                 raise ValueError(
@@ -148,7 +148,3 @@ def _lists(table: pa.Table, name: str, key: str, where: str, kinds: tuple[type, 
                     f"{item!r} in it."
                 )
     return values
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and isnan(value)

@@ -15,6 +15,7 @@ from bertlab.encoders.compiled import compile_layers
 from bertlab.encoders.dropout import swap_dropout
 from bertlab.encoders.initializer import Initializer
 from bertlab.encoders.packing import Packing, pack
+from bertlab.encoders.padded import run_padded
 from bertlab.encoders.padding_free import (
     make_padding_free,
     position_offset,
@@ -170,7 +171,7 @@ class Encoder(nn.Module):
             )
         self._check(batch)
         packing = self._packing(batch)
-        return run_lower(lambda: self._packed(batch, packing), self._layers[blocks - 1], packing)
+        return run_lower(lambda: self._all_layers(batch, packing), self._layers[blocks - 1], packing)
 
     def forward(
         self,
@@ -197,7 +198,7 @@ class Encoder(nn.Module):
         if trunk is not None:
             hidden = run_upper(self._layers[trunk.blocks - 1 :], trunk.values, packing)
         else:
-            hidden = self._packed(batch, packing) if self.padding_free else self._padded(batch, packing)
+            hidden = self._all_layers(batch, packing)
         if positions is not None:
             if not self._layers:
                 hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
@@ -224,24 +225,11 @@ class Encoder(nn.Module):
         max_waste = None if device.type == "cpu" else MAX_WASTE
         return pack(batch.lengths, device, max_waste, first_only, positions, self._multiple())
 
-    def _packed(self, batch: TextBatch, packing: Packing) -> Tensor:
+    def _all_layers(self, batch: TextBatch, packing: Packing) -> Tensor:
         types = batch.token_type_ids if self._takes_types else None
+        if not self.padding_free:
+            return run_padded(self.model, batch.input_ids, types, packing)
         return run_packed(self.model, batch.input_ids, types, packing.positions + self._offset, packing)
-
-    def _padded(self, batch: TextBatch, packing: Packing) -> Tensor:
-        device = packing.positions.device
-        places = (packing.rows, packing.positions)
-        shape = (batch.size, packing.longest)
-        inputs = {
-            "input_ids": torch.full(shape, self.config.pad_token_id or 0, device=device),
-            "attention_mask": torch.zeros(shape, dtype=torch.int64, device=device),
-        }
-        inputs["input_ids"][places] = batch.input_ids
-        inputs["attention_mask"][places] = 1
-        if self._takes_types:
-            inputs["token_type_ids"] = torch.zeros(shape, dtype=torch.int64, device=device)
-            inputs["token_type_ids"][places] = batch.token_type_ids
-        return self.model(**inputs).last_hidden_state[places]
 
     def _multiple(self) -> int:
         """What the rows of a batch are made up to a multiple of."""

@@ -137,6 +137,28 @@ def streams_of(phases: Sequence[Phase]) -> list[int]:
     return streams
 
 
+def batch_sizes_of(phases: Sequence[Phase], batch_size: int | None, batch_tokens: int | None) -> list[int]:
+    """Sequences of an optimizer step in each phase: its own batch size, else so many, or what so many tokens make.
+
+    Args:
+        phases: in order.
+        batch_size: sequences of an optimizer step; None: as `batch_tokens` says.
+        batch_tokens: tokens of an optimizer step; None: as `batch_size` says.
+
+    Examples:
+        >>> phases = [Phase(128, 0.5), Phase(128, 0.4, 64), Phase(512, 0.1)]
+        >>> batch_sizes_of(phases, 256, None), batch_sizes_of(phases, None, 32768)
+        ([256, 64, 256], [256, 64, 64])
+    """
+    sizes: list[int] = []
+    for phase in phases:
+        asked = batch_size if batch_tokens is None else max(1, batch_tokens // phase.length)
+        size = asked if phase.batch_size is None else phase.batch_size
+        assert size is not None
+        sizes.append(size)
+    return sizes
+
+
 def check_phases(phases: Sequence[Phase]) -> None:
     """Refuse phases that do not make a training.
 

@@ -16,6 +16,7 @@ from bertlab.schedules.linear import Linear
 from bertlab.schedules.schedule import Schedule
 from bertlab.tasks.adapters import adapters_from, describe_adapters
 from bertlab.tasks.checkpoint import LABEL_NAMES, PROBLEM, TASK, check_shapes, check_task, describe
+from bertlab.tasks.joined_metrics import TaskMetrics, joined_metrics
 from bertlab.tasks.labelled_task import LabelledTask
 from bertlab.tasks.several import KEY, check_names, check_same_names, made_over, of_task, unvalidated
 from bertlab.tasks.sharding import shard_blocks
@@ -256,19 +257,12 @@ class MultiTask(TextTask):
 
     def _log_metrics(self, split: str) -> None:
         several = self.trainer.world_size > 1
-        metrics: dict[str, Tensor] = {}
-        losses: list[Tensor] = []
-        scores: list[Tensor] = []
-        for name, task in self._tasks.items():
-            if not task.was_evaluated:
-                continue
-            found = task.finish_evaluation(several)
-            metrics |= {f"{split}/{name}/{key}": value for key, value in found.items()}
-            key, mode = task.monitor
-            score = found[key.removeprefix("val/")]
-            scores.append(score if mode == "max" else -score)
-            losses.append(found["loss"])
-        metrics[f"{split}/loss"] = torch.stack(losses).mean()
-        metrics[f"{split}/mean_score"] = torch.stack(scores).mean()
+        evaluated = {name: task for name, task in self._tasks.items() if task.was_evaluated}
+        found = {
+            name: TaskMetrics(task.finish_evaluation(several), key.removeprefix("val/"), mode)
+            for name, task in evaluated.items()
+            for key, mode in [task.monitor]
+        }
+        metrics = joined_metrics(found, split)
         # All ranks have the same rows and so the same values: their mean, which Lightning asks for, is the same too.
         self.log_dict({key: value.to(self.device) for key, value in metrics.items()}, sync_dist=several)

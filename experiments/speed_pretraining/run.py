@@ -34,18 +34,28 @@ def main() -> None:
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Every case, over the seeds; all systems of a seed in turn, or one after the other."""
+    for bench, systems in benches(study, FITS):
+        alone = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
+        found = cache(partial(trained_in_turn, bench, systems))
+        for system in systems:
+            known_by = {"case": bench.name, "seed": bench.seed, "system": system}
+            run = partial(lambda found, system: found()[system], found, system)
+            yield known_by, run if bench.case["in_turn"] else alone[system]
+
+
+def benches(study: dict[str, Any], fits: Path) -> Iterator[tuple[Bench, dict[str, dict[str, Any]]]]:
+    """Every case with every seed, and the settings of the systems that are measured in it.
+
+    Args:
+        study: its settings.
+        fits: folder for what runs leave.
+    """
     for name, case in study["cases"].items():
         store = token_store(case.get("corpus", study["corpus"]))
         systems = {system: study["systems"][system] for system in case.get("systems", study["systems"])}
+        size, examples = study["sizes"][case["size"]], case["validation_examples"]
         for seed in study["seeds"]:
-            size, examples = study["sizes"][case["size"]], case["validation_examples"]
-            bench = Bench(name, size, case, examples, seed, store, FITS)
-            alone = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
-            found = cache(partial(trained_in_turn, bench, systems))
-            for system in systems:
-                known_by = {"case": name, "seed": seed, "system": system}
-                run = partial(lambda found, system: found()[system], found, system)
-                yield known_by, run if case["in_turn"] else alone[system]
+            yield Bench(name, size, case, examples, seed, store, fits), systems
 
 
 def trained_in_turn(bench: Bench, systems: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

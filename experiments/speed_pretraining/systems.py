@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForPreTraining, set_seed
 from experiments.commands import BERTLAB, PYTHON, flags_of, run_command
 from experiments.configurations import load_config
 from experiments.fits import FIT, clock_flags, logged, run_flags
+from experiments.flops import Amount
 from experiments.hf_pretraining import draw
 from experiments.rates import read_clock, training_seconds
 from experiments.turns import Place, options_of
@@ -61,17 +62,22 @@ class Bench:
     log_every: int = LOG_EVERY
 
     def fit(self, system: str, settings: Mapping[str, Any], place: Place | None = None) -> dict[str, Any]:
-        """Train one system, alone or in turn with others; its row of results. Checkpoints are not kept."""
+        """Train one system, alone or in turn with others; its row of results, with the GPU if it trained on one.
+
+        Checkpoints are not kept.
+        """
         folder = self.folder / system
         cost = run_command(self._command(system, settings, folder, place), folder / "log.txt")
+        clock = read_clock(folder / "clock.json")
         row = {
             "layers": self.size["num_hidden_layers"],
             "width": self.size["hidden_size"],
             "length": self.case["length"],
             "batch_size": self.case["batch_size"],
             "steps": self.case["steps"],
-            **self._speed(read_clock(folder / "clock.json")),
+            **self._speed(clock),
             "peak_mib": cost.peak_mib,
+            **({f"gpu_{fact}": value for fact, value in clock["gpu"].items()} if clock["gpu"] else {}),
             "validation_loss": self.losses(system).validation,
         }
         shutil.rmtree(folder)
@@ -127,11 +133,11 @@ class Bench:
 
     def prepare(self) -> None:
         """Make what all systems read: weights, configuration, examples."""
-        _ = self.step_tokens
+        _ = self.drawn
 
     @cached_property
-    def step_tokens(self) -> list[int]:
-        """Real tokens of each optimizer step; the peer's data set is there then."""
+    def drawn(self) -> list[Amount]:
+        """What each optimizer step holds; the peer's data set is there then."""
         return draw(load_config(self.config), self.folder / "examples")
 
     def _command(
@@ -151,7 +157,7 @@ class Bench:
         Raises:
             ValueError: the system did not train on what was drawn.
         """
-        tokens, batch_size = self.step_tokens, self.case["batch_size"]
+        tokens, batch_size = [step.tokens for step in self.drawn], self.case["batch_size"]
         epochs = clock["epochs"]
         starts, ends = ([time for epoch in epochs for time in epoch[which]] for which in ("starts", "ends"))
         seen = (len(starts), clock["rows_per_epoch"], clock["tokens_per_epoch"])

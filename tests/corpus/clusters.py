@@ -43,6 +43,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def ray_of_this_machine() -> Iterator[None]:
     """Ray, once for all tests of a module."""
+    # As in bertlab; Ray reads it when it is imported. Threads of builds that have failed outlive it here too.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     ray.init(

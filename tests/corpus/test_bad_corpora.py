@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertlab.corpus.document import Document
-from bertlab.corpus.readers import GoogleFormat, JsonLines, Parquet, PlainText, Reader
+from bertlab.corpus.reader import Reader
+from bertlab.corpus.readers import GoogleFormat, JsonLines, Parquet, PlainText
 from bertlab.corpus.text_stream import lines
 from bertlab.corpus.token_store import TokenStore
 from tests.corpus.corpus_text import corpus, google_text, write_config
@@ -155,6 +156,13 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [d.text for d in documents(JsonLines(str(path)))] == ["one\ntwo", "half \ud800"]
     with pytest.raises(ValueError, match=r"line 1 has no string under text_key 'body'; it has: text"):
         documents(JsonLines(str(path), text_key="body"))
+    (tmp_path / "gaps.jsonl").write_text('{"text": null}\n{"text": "a"}\n{"text": NaN}\n{"text": "b"}\n')
+    assert [d.text for d in documents(JsonLines(str(tmp_path / "gaps.jsonl")))] == ["a", "b"]
+    (tmp_path / "number.jsonl").write_text('{"text": "a"}\n{"text": 7}\n')
+    with pytest.raises(
+        ValueError, match=r"number\.jsonl: line 2 has no string under text_key 'text' but 7\."
+    ):
+        documents(JsonLines(str(tmp_path / "number.jsonl")))
     (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": \n')
     with pytest.raises(ValueError, match=r"b\.jsonl: line 2 is not JSON"):
         documents(JsonLines(str(tmp_path / "b.jsonl")))

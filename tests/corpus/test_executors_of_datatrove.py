@@ -269,3 +269,28 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     message = joined(config, *flags_of("ray"), "--executor.address", "127.0.0.1:1")
     assert "bertlab: error: executor.address: '127.0.0.1:1': Ray cannot be reached" in message
     assert "Accepted: `auto`, `host:port` of the head of a cluster that runs" in message
+
+
+@pytest.mark.ray
+def test_no_ray_is_started_after_a_build(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(google_text(2))
+    # As datatrove's thread does after a build that has failed: it asks of a Ray that is gone, and Ray starts anew.
+    script = (
+        "import sys; from bertlab.cli import main; main(sys.argv[1:])\n"
+        "import ray\n"
+        "try: ray.wait([])\n"
+        "except Exception as error: print(type(error).__name__)\n"
+        "print(ray.is_initialized())"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "corpus",
+        "--config",
+        str(write_config(tmp_path)),
+        *flags_of("ray"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-2:] == ["RaySystemError", "False"]

@@ -16,7 +16,8 @@ import pytest
 from bertlab.corpus.atomic_files import read_json
 from bertlab.corpus.document import Document
 from bertlab.corpus.raw_shards import write_raw_shards
-from bertlab.corpus.readers import GoogleFormat, HubDataset, Reader
+from bertlab.corpus.reader import Reader
+from bertlab.corpus.readers import GoogleFormat, HubDataset
 from tests.corpus.corpus_text import content, corpus, document, google_text, write_config
 from tests.warm import Command
 

@@ -43,6 +43,15 @@ def test_arguments_are_handed_to_sbatch(slurm: Path, tmp_path: Path) -> None:
     assert f"export PATH={Path(sys.executable).parent}" in scripts[0]
 
 
+def test_tasks_are_waited_for_to_their_end(slurm: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(google_text(2))
+    ends = tmp_path / "ends"
+    # As a task that still writes its logs when its shard is there already.
+    late = f'export PATH={Path(sys.executable).parent}:"$PATH"; trap "sleep 2; echo >> {ends}" EXIT'
+    corpus(write_config(tmp_path), *flags_of("slurm"), "--executor.env_command", late)
+    assert ends.read_text() == "\n\n", "a job for each stage"
+
+
 def test_what_sbatch_refuses_is_said(slurm: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.txt").write_text(google_text(4))
     message = error(capfd, write_config(tmp_path), *flags_of("slurm"), "--executor.partition", "gpus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,36 @@ def test_jsonl(tmp_path: Path, tokenizer_folder: str, fault: str) -> None:
     content, message = JSONL_FAULTS[fault]
     with refused(message):
         load(tokenizer_folder, source=put(tmp_path, "data.jsonl", content))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_rows_whose_text_is_null_or_nan_can_be_dropped(
+    kind: str, tmp_path: Path, tokenizer_folder: str
+) -> None:
+    texts = [f"good {row}" if row % 4 else None for row in range(40)]
+    labels = ["ab"[row % 2] for row in range(40)]
+    source = str(tmp_path / f"gaps.{kind}")
+    if kind == "parquet":
+        pq.write_table(pa.table({"text": texts, "label": labels}), source)
+    else:  # as Python writes what pandas has for a missing text
+        rows = [{"text": text or math.nan, "label": label} for text, label in zip(texts, labels, strict=True)]
+        put(tmp_path, "gaps.jsonl", jsonl(*rows))
+    with pytest.warns(UserWarning, match=r"gaps\.\w+: 10 of 40 rows have no text and are dropped"):
+        data = load(
+            tokenizer_folder, source=source, empty_texts="drop", test_fraction=0, validation_fraction=0
+        )
+    assert data.class_counts().tolist() == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("text", r"no text in rows 1, 2"), ("label", "no label in row 1"), ("id", "no id in row 1")],
+)
+def test_nan_in_parquet_is_missing(column: str, message: str, tmp_path: Path, tokenizer_folder: str) -> None:
+    columns = {"text": ["x", "y"], "label": ["a", "b"], "id": ["1", "2"], column: [math.nan, math.nan]}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    with refused(message):
+        load(tokenizer_folder, source=str(tmp_path / "data.parquet"), id_column="id")
 
 
 def test_rows_without_a_text_can_be_dropped(tmp_path: Path, tokenizer_folder: str) -> None:

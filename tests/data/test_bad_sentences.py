@@ -124,9 +124,12 @@ JSONL_FAULTS = {
     "NaN sentences": ('{"words": NaN, "tags": ["O"]}\n', r"column 'words' has no words in row 1"),
     "NaN beside lists": (
         json.dumps(GOOD_ROW) + '\n{"words": NaN, "tags": ["O"]}\n',
-        r"column words holds values of more than one type: list .*, number \(first in row 2: nan\)",
+        r"column 'words' has no words in row 2",
     ),
-    "NaN within": ('{"words": ["a", NaN], "tags": ["O", "O"]}\n', r"x\.jsonl: column words cannot be read"),
+    "NaN within": (
+        '{"words": ["a", NaN], "tags": ["O", "O"]}\n',
+        r"column 'words', row 1: number 2 is missing",
+    ),
     "missing word": (
         jsonl(GOOD_ROW, {"words": ["a", None], "tags": ["O", "O"]}),
         r"column 'words', row 2: number 2 is missing",

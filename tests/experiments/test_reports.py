@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from experiments import commands
+from experiments import commands, flops
 from experiments.commands import ROOT
 from experiments.results import BEGIN, END, write_results
 from experiments.strategies import page
@@ -66,7 +66,7 @@ def test_ratios_are_taken_within_pairs() -> None:
     assert median_ratio(rows, "seconds", "slow", "fast") == 3
 
 
-@pytest.mark.parametrize("module", [commands, page, strategies_report])
+@pytest.mark.parametrize("module", [commands, flops, page, strategies_report])
 def test_examples_in_docstrings(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted
