@@ -74,6 +74,7 @@ class TextTask(LightningModule):
         self.label_names = None if label_names is None else tuple(label_names)
         self._blocks: tuple[Block, ...] = ()
         self._step_loss, self._finite = StepLoss(), FiniteLoss()
+        self._has_stepped = False
 
     @abstractmethod
     def build_head(self) -> nn.Module:
@@ -190,10 +191,16 @@ class TextTask(LightningModule):
         return self.finish_training_step(self.training_loss(batch), batch)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and let the gradients go, which Lightning keeps until the next step's activations stand beside them."""
+        """Step as Lightning does."""
         super().optimizer_step(*args, **kwargs)
-        for parameter in self.parameters():
-            parameter.grad = None
+        self._has_stepped = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the gradients of a step go when callbacks have seen them: the next one's activations need their room."""
+        if self._has_stepped:
+            self._has_stepped = False
+            for parameter in self.parameters():
+                parameter.grad = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over one group for each block × decayed or not, and the schedule."""

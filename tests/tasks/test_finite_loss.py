@@ -38,7 +38,7 @@ def test_when_time_is_up_within_an_epoch(tmp_path, monkeypatch):
         self._pending = (loss.detach() * math.nan, step)
 
     monkeypatch.setattr(FiniteLoss, "check", wait)
-    trainer = tiny_trainer(tmp_path, callbacks=[TimeLimit({"seconds": 0})])
+    trainer = tiny_trainer(tmp_path, callbacks=[TimeLimit({"seconds": 0.001})])
     with pytest.raises(ValueError, match="nan at optimizer step 0"):
         trainer.fit(tiny_task(), datamodule=TinyData())
     assert trainer.global_step == 1
