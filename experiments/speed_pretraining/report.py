@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,33 @@ def report(output: Path) -> None:
     Args:
         output: folder of results.csv and machine.txt; with a README, that takes the tables.
     """
-    rows = read_rows(output / "results.csv")
-    cases = {
-        name: [row for row in rows if row["case"] == name]
-        for name in dict.fromkeys(row["case"] for row in rows)
-    }
-    seeds = len({row["seed"] for row in rows})
-    text = "\n\n".join(
-        [
-            f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
-            summary(cases),
-            *(f"**{title(name, part)}**\n\n{case_table(part)}" for name, part in cases.items()),
-            measured_on(output),
-        ]
-    )
+    cases = cases_of(output)
+    text = tables(output, cases, case_table, [summary(cases)])
     write_results(output, text)
     draw(cases, output / "figure.png")
     print(text)
+
+
+def cases_of(output: Path) -> dict[str, Rows]:
+    """The rows of results.csv by their case, as they come."""
+    rows = read_rows(output / "results.csv")
+    names = dict.fromkeys(row["case"] for row in rows)
+    return {name: [row for row in rows if row["case"] == name] for name in names}
+
+
+def tables(
+    output: Path, cases: dict[str, Rows], table: Callable[[Rows], str], first: Sequence[str] = ()
+) -> str:
+    """What was measured, with a table for each case and others before them."""
+    seeds = len({row["seed"] for rows in cases.values() for row in rows})
+    return "\n\n".join(
+        [
+            f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
+            *first,
+            *(f"**{title(name, rows)}**\n\n{table(rows)}" for name, rows in cases.items()),
+            measured_on(output),
+        ]
+    )
 
 
 def title(name: str, rows: Rows) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from transformers import BertConfig
 
 from experiments.figures import systems_of
 from experiments.flops import Amount, share_of_peak, training_flops
-from experiments.results import measured_on, read_rows, write_results
+from experiments.results import write_results
+from experiments.speed_pretraining.report import Rows, cases_of, tables
 from experiments.tables import markdown_table, median_of, median_ratio
 
 NAMES = {
@@ -17,7 +17,6 @@ NAMES = {
     "hf_best": "HF Trainer, bf16, sdpa attention, 4 workers",
     "bertlab": "bertlab, bf16",
 }
-Rows = list[dict[str, Any]]
 
 #: What NVIDIA's own code does with BERT-large in mixed precision, on 8 × A100 80GB: sequences a second by their length,
 #: of which so many tokens are predicted at most (github.com/NVIDIA/DeepLearningExamples, PyTorch/LanguageModeling/BERT,
@@ -38,30 +37,9 @@ def report(output: Path) -> None:
     Args:
         output: folder of results.csv and machine.txt; with a README, that takes the tables.
     """
-    rows = read_rows(output / "results.csv")
-    cases = {
-        name: [row for row in rows if row["case"] == name]
-        for name in dict.fromkeys(row["case"] for row in rows)
-    }
-    seeds = len({row["seed"] for row in rows})
-    text = "\n\n".join(
-        [
-            f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
-            *(f"**{title(name, part)}**\n\n{case_table(part)}" for name, part in cases.items()),
-            measured_on(output),
-        ]
-    )
+    text = tables(output, cases_of(output), case_table)
     write_results(output, text)
     print(text)
-
-
-def title(name: str, rows: Rows) -> str:
-    """What a case is: layers × width, length, batch size, steps."""
-    first = rows[0]
-    return (
-        f"{name}: {first['layers']} × {first['width']}, {first['length']} tokens, "
-        f"batch size {first['batch_size']}, {first['steps']} steps"
-    )
 
 
 def case_table(rows: Rows) -> str:
