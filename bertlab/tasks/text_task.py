@@ -195,7 +195,7 @@ class TextTask(LightningModule):
         super().optimizer_step(*args, **kwargs)
         self._has_stepped = True
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Let the gradients of a step go when callbacks have seen them: the next one's activations need their room."""
         if self._has_stepped:
             self._has_stepped = False
