@@ -12,7 +12,7 @@ _M_MMAP_MAX = -4
 
 #: How many programs each cache keeps. One in oneDNN's has a quarter of a megabyte, and takes 0.3 ms to make again;
 #: those in torch's own have more, and are made of oneDNN's in 0.01 ms.
-_PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 64, "LRU_CACHE_CAPACITY": 1}
+_PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 256, "LRU_CACHE_CAPACITY": 64}
 
 
 def keep_freed_memory() -> bool:
