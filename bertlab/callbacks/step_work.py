@@ -29,13 +29,13 @@ class StepWork:
 
     def __init__(self, strategies: Sequence[Strategy], run_of: Callable[[Staged], Run], steps: int) -> None:
         self._by_name = sorted(strategies, key=lambda s: s.state_key)
+        self._by_nesting = sorted(self._by_name, key=lambda s: -s.nesting)
         self._run_of, self._steps = run_of, steps
         self._asked: set[str] = set()
 
     def wrap_loss(self, module: LightningModule) -> None:
         """Put the strategies' loss in the place of the task's, until `unwrap_loss`."""
-        nested = [strategy for strategy in self._by_name if "loss" in strategy.touches]
-        nested.sort(key=lambda strategy: -strategy.nesting)
+        nested = [strategy for strategy in self._by_nesting if "loss" in strategy.touches]
 
         def wrappers() -> list[LossWrapper]:
             wishes = [self._run_of(strategy).wishes.loss for strategy in nested]
@@ -52,7 +52,7 @@ class StepWork:
         if not first:
             return
         # Those that put gradients together before those that change what there is: as their losses are nested.
-        for strategy in sorted(self._by_name, key=lambda s: -s.nesting):
+        for strategy in self._by_nesting:
             edit = self._run_of(strategy).wishes.gradients
             if edit is not None:
                 edit()

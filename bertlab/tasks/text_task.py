@@ -199,8 +199,7 @@ class TextTask(LightningModule):
         """Let the gradients of a step go when callbacks have seen them: the next one's activations need their room."""
         if self._has_stepped:
             self._has_stepped = False
-            for parameter in self.parameters():
-                parameter.grad = None
+            self.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over one group for each block × decayed or not, and the schedule."""
