@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from bertlab.encoders import flash_attention as flash
 from bertlab.encoders.dropout import apply_mask, draw_mask, dropout, kept_share
 from bertlab.encoders.packing import Group, Packing
 
@@ -41,17 +42,26 @@ def packed_attention(
         plain = packing.longest if p > 0 else plain
     if packing.longest <= plain:
         return _PlainAttention.apply(qkv, packing, scaling, p, window)
+    if flash.takes(qkv.device, qkv.dtype, qkv.shape[-1]):
+        tokens = _real(qkv, packing)
+        context = flash.flash_attention(tokens, packing.offsets32, packing.longest, scaling, p, window)
+        return _with_filler(context, len(qkv))
     laid_out = _laid_out(qkv, packing)
     outputs: list[Tensor] = []
-    for group in packing.groups:
+    for group in packing.layout.groups:
         query, key, value = _by_head(laid_out[group.places], group)
         bias = packing.bias(group, window, query.dtype)
         context = functional.scaled_dot_product_attention(query, key, value, bias, p, scale=scaling)
         outputs.append(context.transpose(1, 2).flatten(0, 1))
     output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-    output = output if packing.keep is None else output.index_select(0, packing.keep)
-    filler = len(qkv) - len(packing.rows)
-    return functional.pad(output, (0, 0, 0, 0, 0, filler)) if filler else output
+    output = output if packing.layout.keep is None else output.index_select(0, packing.layout.keep)
+    return _with_filler(output, len(qkv))
+
+
+def _with_filler(tokens: Tensor, count: int) -> Tensor:
+    """(N, H, E) with rows of zeros behind them, (count, H, E)."""
+    filler = count - len(tokens)
+    return functional.pad(tokens, (0, 0, 0, 0, 0, filler)) if filler else tokens
 
 
 def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: float, p: float) -> Tensor:
@@ -69,7 +79,7 @@ def first_token_attention(query: Tensor, kv: Tensor, packing: Packing, scaling: 
     """
     # Elementwise, all runs at once: products of a vector with a small matrix are slow calls of bmm.
     precise = torch.promote_types(query.dtype, torch.float32)
-    key, value = kv[: len(packing.rows)].to(precise).unbind(1)
+    key, value = _real(kv, packing).to(precise).unbind(1)
     of_first = query.to(precise).index_select(0, packing.rows)
     places = (packing.rows, packing.positions)
     scores = key.new_full((query.shape[0], packing.longest, query.shape[1]), float("-inf"))
@@ -92,10 +102,10 @@ class _PlainAttention(torch.autograd.Function):
     ) -> Tensor:
         heads = qkv.shape[2]
         laid_out = _laid_out(qkv, packing)
-        masks, scale = _masks(packing.groups, heads, p, qkv.dtype), 1 / kept_share(p)
+        masks, scale = _masks(packing.layout.groups, heads, p, qkv.dtype), 1 / kept_share(p)
         outputs: list[Tensor] = []
         saved: list[Tensor | None] = []
-        for group, mask in zip(packing.groups, masks, strict=True):
+        for group, mask in zip(packing.layout.groups, masks, strict=True):
             query, key, value = _by_head(laid_out[group.places], group).flatten(1, 2)
             bias = packing.bias(group, window, qkv.dtype)
             probabilities = _probabilities(query, key, bias, scaling)
@@ -114,7 +124,7 @@ class _PlainAttention(torch.autograd.Function):
         heads, saved = grad.shape[1], ctx.saved_tensors
         laid_out = _laid_out(grad, packing)
         outputs: list[Tensor] = []
-        for number, group in enumerate(packing.groups):
+        for number, group in enumerate(packing.layout.groups):
             of_group = laid_out[group.places].unflatten(0, (group.bins, group.width))
             of_group = of_group.transpose(1, 2).flatten(0, 1)
             parts = _group_backward(of_group, saved[5 * number : 5 * number + 5], ctx.scaling, ctx.scale)
@@ -172,20 +182,26 @@ def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = No
 
 def _laid_out(tokens: Tensor, packing: Packing) -> Tensor:
     """(N, …) of tokens, and filler behind them, to (P, …) of the places of all groups."""
-    return tokens[: len(packing.rows)] if packing.take is None else tokens.index_select(0, packing.take)
+    take = packing.layout.take
+    return _real(tokens, packing) if take is None else tokens.index_select(0, take)
+
+
+def _real(tokens: Tensor, packing: Packing) -> Tensor:
+    """(N, …) without the filler behind them. A slice that is the whole would be copied in the backward pass."""
+    return tokens[: len(packing.rows)] if len(tokens) > len(packing.rows) else tokens
 
 
 def _taken_back(of_groups: Sequence[Tensor], packing: Packing, count: int) -> Tensor:
     """(places, …) of each group to (count, …): the tokens, and zeros behind them."""
     places = of_groups[0] if len(of_groups) == 1 else torch.cat(list(of_groups))
     real = len(packing.rows)
-    if packing.keep is None and count == real:
+    if packing.layout.keep is None and count == real:
         return places
     tokens = places.new_empty(count, *places.shape[1:])
-    if packing.keep is None:
+    if packing.layout.keep is None:
         tokens[:real] = places
     else:
-        torch.index_select(places, 0, packing.keep, out=tokens[:real])
+        torch.index_select(places, 0, packing.layout.keep, out=tokens[:real])
     tokens[real:] = 0
     return tokens
 

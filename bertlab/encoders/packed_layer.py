@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertlab.encoders import flash_attention as flash
 from bertlab.encoders.dropout import dropout_add
 from bertlab.encoders.packed_attention import first_token_attention, packed_attention
 from bertlab.encoders.packing import Packing
+from bertlab.row_multiple import product_dtype
 
 
 class PackedLayer(nn.Module):
@@ -29,7 +31,7 @@ class PackedLayer(nn.Module):
     """
 
     #: methods from tensors to tensors, which know nothing of the packing: what can be compiled.
-    tensor_methods: ClassVar[tuple[str, ...]] = ("project", "conclude")
+    tensor_methods: ClassVar[tuple[str, ...]] = ("project", "conclude", "in_one")
 
     attention: Any
     intermediate: Any
@@ -62,28 +64,53 @@ class PackedLayer(nn.Module):
 
         Filler that the packing asks for is put behind the tokens by the first layer that is run, and stays.
         """
-        hidden = hidden_states[0]
+        hidden = hidden_states.squeeze(0)  # an index would be a copy in the backward pass
         if packing.filler and len(hidden) == len(packing.rows):
             hidden = functional.pad(hidden, (0, 0, 0, packing.filler))
-        inner = self.attention.self
-        scaling = inner.attention_head_size**-0.5
-        p = inner.dropout.p if self.training else 0.0
         if self.last and packing.first_only:
-            first = hidden.index_select(0, packing.starts)
-            query = self.project(first, "query").squeeze(1)
-            kv = self.project(hidden, "key", "value")
-            hidden, context = first, first_token_attention(query, kv, packing, scaling, p)
-        else:
-            qkv = self.project(hidden, "query", "key", "value")
-            context = packed_attention(qkv, packing, scaling, p)
-            if self.last and packing.needed is not None:
-                hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
+            return self._first_only(hidden, packing)[None]
+        if (
+            not packing.filler
+            and not (self.last and packing.needed is not None)
+            and self._takes_flash(hidden)
+        ):
+            return self.in_one(hidden, packing.offsets32, packing.longest)[None]
+        context = packed_attention(self.project(hidden), packing, self._scaling, self._dropout)
+        if self.last and packing.needed is not None:
+            hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
         return self.conclude(context, hidden)[None]
 
+    @property
+    def _scaling(self) -> float:
+        """Factor of the scores."""
+        return self.attention.self.attention_head_size**-0.5
+
+    @property
+    def _dropout(self) -> float:
+        """Of the attention probabilities."""
+        return self.attention.self.dropout.p if self.training else 0.0
+
+    def _takes_flash(self, hidden: Tensor) -> bool:
+        return flash.takes(hidden.device, product_dtype(hidden), self.attention.self.attention_head_size)
+
+    def _first_only(self, hidden: Tensor, packing: Packing) -> Tensor:
+        first = hidden.index_select(0, packing.starts)
+        query = self.project(first, "query").squeeze(1)
+        kv = self.project(hidden, "key", "value")
+        context = first_token_attention(query, kv, packing, self._scaling, self._dropout)
+        return self.conclude(context, first)
+
+    def in_one(self, hidden: Tensor, offsets: Tensor, longest: int) -> Tensor:
+        """All of the layer by FlashAttention's kernels, which can be compiled as a whole: (N, D) to (N, D)."""
+        qkv = self.project(hidden)
+        context = flash.flash_attention(qkv, offsets, longest, self._scaling, self._dropout)
+        return self.conclude(context, hidden)
+
     def project(self, hidden: Tensor, *parts: str) -> Tensor:
-        """Queries, keys or values, as named: (N, D) to (N, number of names, H, E)."""
+        """Queries, keys or values, as named, or all of them: (N, D) to (N, number of names, H, E)."""
         inner = self.attention.self
-        return _project(hidden, [getattr(inner, part) for part in parts], inner.num_attention_heads)
+        linears = [getattr(inner, part) for part in parts or ("query", "key", "value")]
+        return _project(hidden, linears, inner.num_attention_heads)
 
     def conclude(self, context: Tensor, hidden: Tensor) -> Tensor:
         """All that follows the attention: its (N, H, E) and the layer's (N, D) input to (N, D)."""

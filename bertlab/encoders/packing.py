@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bertlab.encoders.bins import Bins, shared_bins, single_bins
 
@@ -36,35 +39,68 @@ class Group:
         return slice(self.start, self.start + self.bins * self.width)
 
 
-@dataclass(frozen=True)
-class Packing:
-    """The layout of one packed batch; made once, used by every layer.
+class Layout(NamedTuple):
+    """Where the tokens of a batch stand for attention.
 
     Attributes:
-        rows: (N,) number of the sequence that each token is in.
-        positions: (N,) place of each token in its own sequence.
-        starts: (S,) number of the first token of each sequence.
-        longest: tokens of the longest sequence.
         groups: of bins that attention works on; together they hold every sequence once.
         take: (P,) which token stands in each place of the groups; a place of padding takes the first token of its bin.
             None where the places are the tokens as they come.
         keep: (N,) the place of each token; None as for `take`.
+    """
+
+    groups: tuple[Group, ...]
+    take: Tensor | None
+    keep: Tensor | None
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which token of a packed batch belongs where; made once, used by every layer.
+
+    Attributes:
+        lengths: (S,) tokens of each sequence, on the CPU.
+        offsets: (S + 1,) number of the first token of each sequence, and of all tokens.
+        rows: (N,) number of the sequence that each token is in.
+        positions: (N,) place of each token in its own sequence.
+        max_waste: share of padding that a group of the layout may have, in [0, 1), with one sequence in each bin; None:
+            sequences share bins (`shared_bins`).
         first_only: nothing above the last layer's attention is needed but the first token of each sequence.
         needed: (Q,) numbers of the tokens that are needed above the last layer's attention; None: all.
         filler: rows that stand behind the tokens within the layers, of no sequence and without effect.
     """
 
+    lengths: npt.NDArray[np.int64]
+    offsets: Tensor
     rows: Tensor
     positions: Tensor
-    starts: Tensor
-    longest: int
-    groups: tuple[Group, ...]
-    take: Tensor | None
-    keep: Tensor | None
+    max_waste: float | None
     first_only: bool = False
     needed: Tensor | None = None
     filler: int = 0
     _hidden: dict[object, Tensor] = field(default_factory=dict[object, Tensor], compare=False, repr=False)
+
+    @property
+    def starts(self) -> Tensor:
+        """(S,) number of the first token of each sequence."""
+        return self.offsets[:-1]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(self.lengths.max(initial=0))
+
+    @cached_property
+    def offsets32(self) -> Tensor:
+        """`offsets` in 32 bits, as kernels take them."""
+        return self.offsets.to(torch.int32)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """For attention that works on bins."""
+        lengths: list[int] = self.lengths.tolist()
+        bins = shared_bins(lengths) if self.max_waste is None else single_bins(lengths, self.max_waste)
+        return _lay_out(bins, self.lengths, self.rows.device)
 
     def bias(self, group: Group, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores of a group, (bins, 1, width, width): -inf where a token must not look.
@@ -115,40 +151,24 @@ def pack(
         multiple: of which the rows of the layers, and the numbers of needed tokens, are made up to a whole number:
             by filler, and by the first token again. For processors that make a program for each shape of a product.
     """
-    counts: list[int] = lengths.tolist()
-    sizes = np.asarray(counts)
+    sizes, count = lengths.numpy(), int(lengths.sum())
+    # Made on the device: what is sent there from ordinary memory would wait for all that it still has to do.
+    on_device = lengths.to(device, non_blocking=True)
+    offsets = functional.pad(on_device.cumsum(0), (1, 0))
+    rows = torch.arange(len(sizes), device=device).repeat_interleave(on_device, output_size=count)
+    positions = torch.arange(count, device=device) - offsets[rows]
+    chosen = None if needed is None else torch.cat([offsets[:-1], needed])
+    if chosen is not None:
+        chosen = torch.cat([chosen, chosen.new_zeros(-len(chosen) % multiple)])
+    filler = -count % multiple
+    return Packing(sizes, offsets, rows, positions, max_waste, first_only, chosen, filler)
+
+
+def _lay_out(all_bins: Sequence[Bins], sizes: npt.NDArray[np.int64], device: torch.device) -> Layout:
+    """The groups, and which token stands where."""
     starts = sizes.cumsum() - sizes
     rows = np.arange(len(sizes)).repeat(sizes)
     positions = np.arange(len(rows)) - starts[rows]
-    bins = shared_bins(counts) if max_waste is None else single_bins(counts, max_waste)
-    groups, take, keep = _lay_out(bins, sizes, starts, rows, positions, device)
-    first = torch.from_numpy(starts).to(device)
-    chosen = None if needed is None else torch.cat([first, needed])
-    if chosen is not None:
-        chosen = torch.cat([chosen, chosen.new_zeros(-len(chosen) % multiple)])
-    return Packing(
-        rows=torch.from_numpy(rows).to(device),
-        positions=torch.from_numpy(positions).to(device),
-        starts=first,
-        longest=max(counts, default=0),
-        groups=groups,
-        take=take,
-        keep=keep,
-        first_only=first_only,
-        needed=chosen,
-        filler=-len(rows) % multiple,
-    )
-
-
-def _lay_out(
-    all_bins: Sequence[Bins],
-    sizes: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-    device: torch.device,
-) -> tuple[tuple[Group, ...], Tensor | None, Tensor | None]:
-    """The groups, and which token stands where; see `Packing`."""
     offsets = np.cumsum([0, *(bins.count * bins.width for bins in all_bins)])
     place_of_first = np.empty(len(sizes), np.int64)
     take = np.empty(offsets[-1], np.int64)
@@ -169,5 +189,5 @@ def _lay_out(
         of_bins = owners[offset : offset + bins.count * bins.width].view(bins.count, bins.width)
         groups.append(Group(offset, bins.count, bins.width, None if whole else of_bins))
     if len(take) == len(rows) and bool((keep == np.arange(len(rows))).all()):
-        return tuple(groups), None, None
-    return tuple(groups), torch.from_numpy(take).to(device), torch.from_numpy(keep).to(device)
+        return Layout(tuple(groups), None, None)
+    return Layout(tuple(groups), torch.from_numpy(take).to(device), torch.from_numpy(keep).to(device))

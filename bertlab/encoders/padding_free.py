@@ -59,13 +59,13 @@ def run_packed(
     """
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids[None]}
     output = model(input_ids=input_ids[None], position_ids=positions[None], packing=packing, **types)
-    return without_filler(output.last_hidden_state[0], packing)
+    return without_filler(output.last_hidden_state.squeeze(0), packing)
 
 
 def without_filler(hidden: Tensor, packing: Packing) -> Tensor:
     """(N, D) hidden states of the tokens, of (N + filler, D); what the last layer gave of some tokens stays."""
     whole = packing.needed is None and not packing.first_only
-    return hidden[: len(packing.rows)] if whole else hidden
+    return hidden[: len(packing.rows)] if whole and packing.filler else hidden
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def run_upper(layers: Sequence[PackedLayer], hidden: Tensor, packing: Packing) -
     states = hidden[None]
     for layer in layers:
         states = layer(states, packing=packing)
-    return without_filler(states[0], packing)
+    return without_filler(states.squeeze(0), packing)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from bertlab.row_multiple import pad_rows, product_dtype, row_multiple
 
@@ -21,6 +22,9 @@ from bertlab.row_multiple import pad_rows, product_dtype, row_multiple
 #: is mapped anew, several times slower); an accelerator wants large products.
 BUFFER_CPU = 2**22
 BUFFER_ELSEWHERE = 2**27
+#: Of classes.
+MULTIPLE_CPU = 1
+MULTIPLE_ELSEWHERE = 64
 
 
 class Predictions(NamedTuple):
@@ -79,13 +83,13 @@ def linear_predictions(
     hidden, labels = pad_rows(hidden, multiple), pad_rows(labels, multiple)
     for place, logits, probabilities, losses in _chunks(hidden, decoder, labels):
         real = rows - place.start  # those behind are filler
-        drawn = nothing if uniform is None else draw(probabilities[:real], uniform[place])
+        drawn = nothing if uniform is None else draw(probabilities[:real, : len(weight)], uniform[place])
         found.append(Predictions(losses[:real], logits[:real].argmax(1), drawn))
     return Predictions(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 class _Decoder(NamedTuple):
-    """A decoder in the precision of its products: (V, E) and (V,)."""
+    """A decoder in the precision of its products: (V, E) and (V,), or more where classes are put behind."""
 
     weight: Tensor
     bias: Tensor
@@ -110,20 +114,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, uniform: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        decoder, rows = _decoder(hidden, weight, bias), len(hidden)
+        decoder, rows, size = _decoder(hidden, weight, bias), len(hidden), len(weight)
         multiple = row_multiple(decoder.weight)
         hidden, labels = pad_rows(hidden, multiple), pad_rows(labels, multiple)
-        of_logits = decoder.weight.new_empty(len(hidden), len(weight))
+        of_logits = decoder.weight.new_empty(len(hidden), len(decoder.weight))
         precise = torch.promote_types(hidden.dtype, torch.float32)
         total, of_bias = (
-            torch.zeros(size, dtype=precise, device=hidden.device) for size in ((), len(weight))
+            torch.zeros(shape, dtype=precise, device=hidden.device) for shape in ((), len(decoder.weight))
         )
         drawn = [labels.new_empty(0)]
         for place, _, probabilities, losses in _chunks(hidden, decoder, labels, of_logits):
             real = rows - place.start  # those behind are filler
             total += losses[:real].sum()
             if uniform is not None:
-                drawn.append(draw(probabilities[:real], uniform[place]))
+                drawn.append(draw(probabilities[:real, :size], uniform[place]))
             probabilities.scatter_add_(1, labels[place, None], -torch.ones_like(losses)[:, None])
             probabilities[real:] = 0
             of_bias += probabilities.sum(0)
@@ -131,8 +135,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 of_logits[place] = probabilities
         with torch.autocast(hidden.device.type, enabled=False):
             of_hidden = (of_logits @ decoder.weight)[:rows]
-        ctx.save_for_backward(hidden, of_logits, of_hidden, of_bias)
-        ctx.weight_dtype, ctx.bias_dtype = weight.dtype, bias.dtype
+        ctx.save_for_backward(hidden, of_logits, of_hidden, of_bias[:size])
+        ctx.size, ctx.weight_dtype, ctx.bias_dtype = size, weight.dtype, bias.dtype
         classes = torch.cat(drawn)
         ctx.mark_non_differentiable(classes)
         return total, classes
@@ -144,7 +148,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         factor, needed = grads[0], ctx.needs_input_grad
         return (
             (of_hidden * factor).to(hidden.dtype) if needed[0] else None,
-            (of_logits.t() @ (hidden * factor).to(of_logits.dtype)).to(ctx.weight_dtype)
+            (of_logits.t() @ (hidden * factor).to(of_logits.dtype))[: ctx.size].to(ctx.weight_dtype)
             if needed[1]
             else None,
             (of_bias * factor).to(ctx.bias_dtype) if needed[2] else None,
@@ -154,9 +158,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _decoder(hidden: Tensor, weight: Tensor, bias: Tensor) -> _Decoder:
-    """The decoder in the precision of autocast where it is on, else in that of the states."""
+    """The decoder in the precision of autocast where it is on, else in that of the states.
+
+    On an accelerator with classes behind it that are never predicted, so that their number is a multiple of 64: for
+    30,522 classes the matrix units would take kernels that are half as fast.
+    """
     dtype = product_dtype(hidden)
-    return _Decoder(weight.detach().to(dtype), bias.detach().to(dtype))
+    missing = -len(weight) % (MULTIPLE_CPU if hidden.device.type == "cpu" else MULTIPLE_ELSEWHERE)
+    parts = weight.detach().to(dtype), bias.detach().to(dtype)
+    if not missing:
+        return _Decoder(*parts)
+    return _Decoder(
+        functional.pad(parts[0], (0, 0, 0, missing)), functional.pad(parts[1], (0, missing), value=-torch.inf)
+    )
 
 
 def _chunks(

@@ -146,6 +146,7 @@ class Bench:
         self.prepare()
         if system.startswith("bertlab"):
             command = [BERTLAB, "fit", "--config", str(self.config), "--config", settings["overlay"]]
+            command += settings.get("flags", [])
             command += ["--wandb.mode", "disabled"]  # the peer reports to no service either
             return [*command, *run_flags(folder), *clock_flags(folder / "clock.json", place)]
         command = [PYTHON, "-m", "experiments.hf_pretraining", "--config", str(self.config)]

@@ -1,11 +1,11 @@
-"""Measure pretraining on one GPU, one system after another over the seeds; write results and tables."""
+"""Measure pretraining on one GPU, systems in turn over the seeds; write results and tables."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from transformers import BertConfig
 
 from experiments.flops import training_flops
-from experiments.speed_pretraining.run import benches
+from experiments.speed_pretraining.run import benches, trained_in_turn
 from experiments.speed_pretraining.systems import Bench
 from experiments.speed_pretraining_gpu.report import report
 from experiments.study import Run, carry_out, study_options, work_folder
@@ -35,16 +35,17 @@ def main() -> None:
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
-    """Every case, over the seeds; all systems of a seed one after the other."""
-    for bench, systems in benches(study, FITS):
-        for system, settings in systems.items():
+    """Every seed with every case; the systems train in turn."""
+    for bench, systems in sorted(benches(study, FITS), key=lambda found: found[0].seed):
+        found = cache(partial(trained_in_turn, bench, systems))
+        for system in systems:
             known_by = {"case": bench.name, "seed": bench.seed, "system": system}
-            yield known_by, partial(measured, bench, system, settings)
+            yield known_by, partial(measured, bench, found, system)
 
 
-def measured(bench: Bench, system: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Train one system; its row of results, with the TFLOP/s that the model asks for at its rate."""
-    row = bench.fit(system, settings)
+def measured(bench: Bench, found: Callable[[], Mapping[str, dict[str, Any]]], system: str) -> dict[str, Any]:
+    """The row of a system, with the TFLOP/s that the model asks for at its rate."""
+    row = found()[system]
     steps, model = bench.drawn[bench.case["warm_up_steps"] :], BertConfig(**bench.size)
     seconds = sum(step.tokens for step in steps) / row["tokens_per_second"]
     return row | {"model_tflops": sum(training_flops(model, step) for step in steps) / seconds / 1e12}

@@ -20,9 +20,9 @@ from tests.system.tiny_project import write_model, write_texts
 STEPS = 6  # of an epoch: 96 rows for training, 12 for validation
 
 
-def write_bert(folder: Path) -> Path:
-    """model/ (two layers × 32, with dropout) and texts.csv (120 rows)."""
-    write_model(folder / "model")
+def write_bert(folder: Path, layers: int = 2) -> Path:
+    """model/ (layers × 32, with dropout) and texts.csv (120 rows)."""
+    write_model(folder / "model", layers)
     write_texts(folder / "texts.csv", rows=120)
     return folder
 

@@ -154,3 +154,24 @@ def test_layers_that_are_built_otherwise_are_refused(model_type: str, padding_fr
         ValueError, match=r"run.compile takes encoders whose layers .* got (Modern)?BertModel: set it"
     ):
         encoder.compile_layers()
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_layer_is_one_program_for_all_batches() -> None:
+    plain, compiled, backend = encoders()
+    plain.cuda()
+    compiled.cuda()
+    for number, lengths in enumerate(([5, 9, 3], [17, 2], [30, 30, 30, 1])):
+        texts = batch(lengths).to("cuda")
+        found = []
+        for encoder in (plain, compiled):
+            encoder.zero_grad()
+            with torch.autocast("cuda", torch.bfloat16):
+                hidden = encoder(texts).hidden
+            hidden.float().square().sum().backward()
+            found.append((hidden, encoder.word_embedding.weight.grad))
+        torch.testing.assert_close(found[1][0], found[0][0], atol=0.03, rtol=0.03)
+        error = (found[1][1] - found[0][1]).norm() / found[0][1].norm()
+        assert error < 0.05
+        assert backend.runs == (number + 1) * len(packed_layers(compiled))
+    assert backend.programs == 1

@@ -23,10 +23,10 @@ def test_laying_out_and_taking_back_gives_the_tokens_back(lengths: list[int], ma
     assert packing.rows.tolist() == rows
     assert packing.longest == max(lengths)
     assert tokens[packing.starts].tolist() == [i for i, place in enumerate(positions) if place == 0]
-    take = tokens if packing.take is None else packing.take
-    keep = tokens if packing.keep is None else packing.keep
+    take = tokens if packing.layout.take is None else packing.layout.take
+    keep = tokens if packing.layout.keep is None else packing.layout.keep
     assert torch.equal(take[keep], tokens)
-    for group in packing.groups:
+    for group in packing.layout.groups:
         own = take[group.places].view(group.bins, group.width)
         if group.owner is None:
             assert (packing.rows[own] == packing.rows[own[:, :1]]).all()
@@ -43,8 +43,8 @@ def test_a_token_sees_its_own_sequence_within_the_window(
     lengths: list[int], max_waste: float | None, window: int | None
 ):
     packing = pack(torch.tensor(lengths), CPU, max_waste)
-    take = torch.arange(sum(lengths)) if packing.take is None else packing.take
-    for group in packing.groups:
+    take = torch.arange(sum(lengths)) if packing.layout.take is None else packing.layout.take
+    for group in packing.layout.groups:
         bias = packing.bias(group, window, torch.float32)
         if bias is None:
             assert group.owner is None
@@ -65,7 +65,7 @@ def test_a_token_sees_its_own_sequence_within_the_window(
 @pytest.mark.parametrize("max_waste", [None, 0.0])
 def test_equal_lengths_need_no_laying_out(max_waste: float | None):
     packing = pack(torch.tensor([7, 7, 7]), CPU, max_waste)
-    assert packing.take is None
-    assert packing.keep is None
-    (group,) = packing.groups
+    assert packing.layout.take is None
+    assert packing.layout.keep is None
+    (group,) = packing.layout.groups
     assert (group.start, group.bins, group.width, group.owner) == (0, 3, 7, None)

@@ -36,11 +36,19 @@ def in_this_process(command: Sequence[str], log: Path) -> Cost:
     return Cost(1.0, 100.0)
 
 
+def one_after_the_other(
+    bench: systems.Bench, settings: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """In place of turns, for which each has to be a process of its own."""
+    return {system: bench.fit(system, of_system) for system, of_system in settings.items()}
+
+
 def tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The quick study of sequences of 128 tokens, on a made-up text."""
     store = write_store(tmp_path / "store", documents=40)
     monkeypatch.setattr(cpu_run, "token_store", lambda _: store)
     monkeypatch.setattr(systems, "run_command", in_this_process)
+    monkeypatch.setattr(run, "trained_in_turn", one_after_the_other)
     monkeypatch.setattr(run, "FITS", tmp_path / "fits")
     found = load_study(run.FOLDER, quick=True)
     found["sizes"]["base"]["vocab_size"] = 65
@@ -90,7 +98,7 @@ def test_rows_name_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     study = tiny_study(tmp_path, monkeypatch)
     run_study(study, run.runs(study), tmp_path / "quick", fresh=False)
     rows = read_rows(tmp_path / "quick" / "results.csv")
-    assert [row["gpu_name"] for row in rows] == [torch.cuda.get_device_name()] * 3
+    assert [row["gpu_name"] for row in rows] == [torch.cuda.get_device_name()] * 4
     assert all(row["gpu_peak_mib"] > 1 for row in rows)
 
 

@@ -8,6 +8,12 @@ import bertlab.losses.linear_cross_entropy as module
 from bertlab.losses.linear_cross_entropy import draw, linear_cross_entropy, linear_predictions
 
 
+@pytest.fixture(autouse=True, params=[1, 64])
+def _multiple(request, monkeypatch):
+    """As on a CPU, and as on an accelerator, which has classes put behind the 50."""
+    monkeypatch.setattr(module, "MULTIPLE_CPU", request.param)
+
+
 def inputs(rows: int, dtype: torch.dtype = torch.float32, scale: float = 1.0):
     torch.manual_seed(3)
     hidden, weight, bias = torch.randn(rows, 8), torch.randn(50, 8) * scale, torch.randn(50)
@@ -123,3 +129,18 @@ def test_shapes_that_do_not_match_are_named():
     hidden, weight, bias, labels = inputs(4)
     with pytest.raises(ValueError, match=r"got \(4, 8\), \(50, 8\), \(50,\), \(3,\)"):
         linear_cross_entropy(hidden, weight, bias, labels[:3])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("function", [lean, linear_predictions])
+def test_on_cuda_it_is_what_it_is_on_the_cpu(function):
+    hidden, weight, bias, labels = inputs(30)
+    uniform = torch.linspace(0, 1, 30)
+    arguments = (
+        (hidden, weight, bias, labels) if function is lean else (hidden, weight, bias, labels, uniform)
+    )
+    expected, found = function(*arguments), function(*(value.cuda() for value in arguments))
+    for one, other in zip(
+        *([value] if isinstance(value, torch.Tensor) else value for value in (expected, found)), strict=True
+    ):
+        torch.testing.assert_close(other.cpu(), one, rtol=1e-4, atol=1e-4)

@@ -46,14 +46,14 @@ STRATEGIES: list[dict[str, Any]] = [
 TABLE_ROWS = 160
 
 
-def write_model(folder: Path) -> Path:
-    """A BERT of two layers × 32 with dropout, and a tokenizer that knows the words above."""
+def write_model(folder: Path, layers: int = 2) -> Path:
+    """A BERT of some layers × 32 with dropout, and a tokenizer that knows the words above."""
     write_tokenizer(folder, [*HAM, *SPAM, *COMMON])
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=TABLE_ROWS,
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
