@@ -74,7 +74,7 @@ class PackedLayer(nn.Module):
             and not (self.last and packing.needed is not None)
             and self._takes_flash(hidden)
         ):
-            return self.in_one(hidden, packing.offsets32, packing.longest)[None]
+            return self.in_one(hidden_states, packing.offsets32, packing.longest)
         context = packed_attention(self.project(hidden), packing, self._scaling, self._dropout)
         if self.last and packing.needed is not None:
             hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
@@ -100,11 +100,15 @@ class PackedLayer(nn.Module):
         context = first_token_attention(query, kv, packing, self._scaling, self._dropout)
         return self.conclude(context, first)
 
-    def in_one(self, hidden: Tensor, offsets: Tensor, longest: int) -> Tensor:
-        """All of the layer by FlashAttention's kernels, which can be compiled as a whole: (N, D) to (N, D)."""
-        qkv = self.project(hidden)
+    def in_one(self, hidden_states: Tensor, offsets: Tensor, longest: int) -> Tensor:
+        """All of the layer by FlashAttention's kernels, which can be compiled as a whole: (1, N, D) to (1, N, D).
+
+        What goes in and comes out is no view: a program of torch is made for one relation of a view to its base.
+        """
+        # Those of the class: what is compiled by itself cannot be called within what is compiled.
+        qkv = PackedLayer.project(self, hidden_states.squeeze(0))
         context = flash.flash_attention(qkv, offsets, longest, self._scaling, self._dropout)
-        return self.conclude(context, hidden)
+        return PackedLayer.conclude(self, context[None], hidden_states)
 
     def project(self, hidden: Tensor, *parts: str) -> Tensor:
         """Queries, keys or values, as named, or all of them: (N, D) to (N, number of names, H, E)."""
@@ -113,8 +117,8 @@ class PackedLayer(nn.Module):
         return _project(hidden, linears, inner.num_attention_heads)
 
     def conclude(self, context: Tensor, hidden: Tensor) -> Tensor:
-        """All that follows the attention: its (N, H, E) and the layer's (N, D) input to (N, D)."""
-        attended = _residual(self.attention.output, context.flatten(1), hidden)
+        """All that follows the attention: its (…, N, H, E) and the layer's (…, N, D) input to (…, N, D)."""
+        attended = _residual(self.attention.output, context.flatten(-2), hidden)
         return _residual(self.output, self.intermediate(attended), attended)
 
     def skip(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:

@@ -114,6 +114,7 @@ class TinyTask(LightningModule):
 
     def trunk(self, batch: TextBatch, blocks: int) -> Tensor:
         x = torch.stack([step_data(int(row) // G)[0][int(row) % G] for row in batch.index])
+        x = x.to(self.device)
         for module in self._encoder()[:blocks]:
             x = module(x)
         return x
@@ -135,6 +136,7 @@ class TinyTask(LightningModule):
         known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows))
         inputs = x[share] if known is None else known.values
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
+        weights = weights.to(self.device)
         losses = nn.functional.cross_entropy(self.answers(batch, inputs, known), y[share], reduction="none")
         return weighted_mean(losses, weights[y[share]], weights[y[self.step_rows(batch)]], micro_batches)
 
@@ -165,7 +167,8 @@ class TinyTask(LightningModule):
             y = torch.stack([labels[place] for _, labels, place in drawn])
         if course.length is not None:
             x = x * (min(course.length(step), LONGEST) / LONGEST)
-        return x if course.mask_rate is None else x * (1 - course.mask_rate(step)), y
+        x = x if course.mask_rate is None else x * (1 - course.mask_rate(step))
+        return x.to(self.device), y.to(self.device)
 
     def course(self) -> Course:
         data = getattr(self.trainer, "datamodule", None)
@@ -179,7 +182,7 @@ class TinyTask(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         if self.validation_losses is None:
-            x, y = step_data(10_000)
+            x, y = (values.to(self.device) for values in step_data(10_000))
             value = float(nn.functional.cross_entropy(self(x), y))
         else:
             steps = len(self.validation_losses) - 1
