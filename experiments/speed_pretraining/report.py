@@ -46,10 +46,9 @@ def tables(
     output: Path, cases: dict[str, Rows], table: Callable[[Rows], str], first: Sequence[str] = ()
 ) -> str:
     """What was measured, with a table for each case and others before them."""
-    seeds = len({row["seed"] for rows in cases.values() for row in rows})
     return "\n\n".join(
         [
-            f"Medians over {seeds} seed(s); ratios are medians of the ratios of pairs, of real tokens a second.",
+            "Medians over the seeds; ratios are medians of the ratios of pairs, of real tokens a second.",
             *first,
             *(f"**{title(name, rows)}**\n\n{table(rows)}" for name, rows in cases.items()),
             measured_on(output),
@@ -58,11 +57,11 @@ def tables(
 
 
 def title(name: str, rows: Rows) -> str:
-    """What a case is: layers × width, length, batch size, steps."""
-    first = rows[0]
+    """What a case is: layers × width, length, batch size, steps; of how many seeds it is."""
+    first, seeds = rows[0], len({row["seed"] for row in rows})
     return (
         f"{name}: {first['layers']} × {first['width']}, {first['length']} tokens, "
-        f"batch size {first['batch_size']}, {first['steps']} steps"
+        f"batch size {first['batch_size']}, {first['steps']} steps; {seeds} seed{'s' * (seeds > 1)}"
     )
 
 
