@@ -199,7 +199,8 @@ class TextTask(LightningModule):
         """Let the gradients of a step go when callbacks have seen them: the next one's activations need their room."""
         if self._has_stepped:
             self._has_stepped = False
-            self.zero_grad()
+            for optimizer in self.trainer.optimizers:  # a walk over all modules takes a millisecond and more
+                optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over one group for each block × decayed or not, and the schedule."""
