@@ -33,7 +33,7 @@ def _attend(
     """What transformers calls in place of its own attention: (1, H, N, E) in, (1, N, H, E) out."""
     if packing is None:
         raise NotPackedError(f"{type(module).__name__} was not handed the packing")
-    qkv = torch.stack([part[0].transpose(0, 1) for part in (query, key, value)], dim=1)
+    qkv = torch.stack([part.squeeze(0).transpose(0, 1) for part in (query, key, value)], dim=1)
     factor: float = query.shape[-1] ** -0.5 if scaling is None else scaling
     return packed_attention(qkv, packing, factor, dropout, sliding_window)[None], None
 

@@ -69,15 +69,12 @@ class PackedLayer(nn.Module):
             hidden = functional.pad(hidden, (0, 0, 0, packing.filler))
         if self.last and packing.first_only:
             return self._first_only(hidden, packing)[None]
-        if (
-            not packing.filler
-            and not (self.last and packing.needed is not None)
-            and self._takes_flash(hidden)
-        ):
+        needed = packing.needed if self.last else None
+        if needed is None and not packing.filler and self._takes_flash(hidden):
             return self.in_one(hidden_states, packing.offsets32, packing.longest)
         context = packed_attention(self.project(hidden), packing, self._scaling, self._dropout)
-        if self.last and packing.needed is not None:
-            hidden, context = (part.index_select(0, packing.needed) for part in (hidden, context))
+        if needed is not None:
+            hidden, context = (part.index_select(0, needed) for part in (hidden, context))
         return self.conclude(context, hidden)[None]
 
     @property
@@ -91,7 +88,13 @@ class PackedLayer(nn.Module):
         return self.attention.self.dropout.p if self.training else 0.0
 
     def _takes_flash(self, hidden: Tensor) -> bool:
-        return flash.takes(hidden.device, product_dtype(hidden), self.attention.self.attention_head_size)
+        """Whether there are kernels for what `project` gives.
+
+        What stands in the place of a linear layer may give another type, which `packed_attention` looks at.
+        """
+        inner = self.attention.self
+        plain = all(_is_plain(linear) for linear in (inner.query, inner.key, inner.value))
+        return plain and flash.takes(hidden.device, product_dtype(hidden), inner.attention_head_size)
 
     def _first_only(self, hidden: Tensor, packing: Packing) -> Tensor:
         first = hidden.index_select(0, packing.starts)

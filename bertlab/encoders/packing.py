@@ -85,7 +85,7 @@ class Packing:
         """(S,) number of the first token of each sequence."""
         return self.offsets[:-1]
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest sequence."""
         return int(self.lengths.max(initial=0))
