@@ -11,8 +11,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 
 #: How many programs each cache keeps. One in oneDNN's has a quarter of a megabyte, and takes 0.3 ms to make again;
-#: those in torch's own have more, and are made of oneDNN's in 0.01 ms.
-_PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 256, "LRU_CACHE_CAPACITY": 64}
+#: those in torch's own have more, and are made of oneDNN's in 0.01 ms. With 256 and 64 steps take as long.
+_PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 64, "LRU_CACHE_CAPACITY": 1}
 
 
 def keep_freed_memory() -> bool:

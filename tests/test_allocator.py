@@ -74,7 +74,7 @@ def test_torch_keeps_few_programs_of_its_own_unless_the_environment_says_how_man
 ) -> None:
     monkeypatch.setattr(os, "environ", {})
     keep_few_programs()
-    assert os.environ["LRU_CACHE_CAPACITY"] == "64"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "1"
     monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "7"})
     keep_few_programs()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
