@@ -11,7 +11,7 @@ from torch import Tensor
 def surgery_weights(products: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
     """What PCGrad makes of K gradients, as a weight for each of them.
 
-    Yu et al. 2020, arXiv:2001.06782: of each task i a copy of its gradient meets the gradients of the
+    Yu et al. 2020, arXiv:2001.06782, algorithm 1: of each task i a copy of its gradient meets the gradients of the
     others in random order, and where it conflicts with gⱼ (its product with gⱼ is negative) loses its part along gⱼ:
     gᵢ ← gᵢ − (gᵢ·gⱼ / gⱼ·gⱼ)·gⱼ. What is trained on is the sum of the copies.
 
