@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 REVISION = 2  # raise when the same settings give other bytes
+PARTS = 2  # raise when what stages leave for each other changes
 
 
 @dataclass
@@ -56,7 +57,8 @@ class CorpusBuild:
         output: folder of the store; `{name}` stands for the name.
         executor: who does the work.
         shard_characters: characters of text that are worked on as one, and finished or not.
-        document_characters: longer documents are divided, so that one of any length fits the memory.
+        document_characters: longer texts are divided into several documents, so that one of any length fits the memory;
+            the store knows which are of one text.
         show_progress: a bar for each stage, where there is a terminal.
     """
 
@@ -127,7 +129,8 @@ class CorpusBuild:
         plan = self._plan()
         # A folder for each plan: nothing of a build with other settings or on other text can get into this one, not
         # even from its jobs, if they still run somewhere.
-        work = parts / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+        of_plan = json.dumps({**plan, "parts": PARTS}, sort_keys=True)
+        work = parts / hashlib.sha256(of_plan.encode()).hexdigest()[:16]
         for other in parts.glob("*"):
             if other != work:
                 shutil.rmtree(other, ignore_errors=True)

@@ -35,8 +35,8 @@ class DatatroveSlurm(DatatroveExecutor):
 
     Attributes:
         partition: that jobs are put into.
-        time: limit of a task, as sbatch takes it: minutes, or e.g. 04:00:00. A task that reaches it has kept its
-            finished shards.
+        time: limit of a task, as sbatch takes it, in quotes: "90" (minutes), or e.g. "12:00:00", which without quotes
+            is a number in YAML. A task that reaches it has kept its finished shards.
         workers: tasks that run at the same time; null: as many as Slurm grants.
         tasks: what a stage is divided into at most; null: four for each worker, or 1,000.
         cpus_per_task: cores that a task gets, and its processes.
@@ -49,7 +49,7 @@ class DatatroveSlurm(DatatroveExecutor):
     """
 
     partition: str
-    time: str | int
+    time: str
     mem_per_cpu_gb: int = 2
     qos: str | None = None
     sbatch_args: dict[str, str | int] | None = None
@@ -95,7 +95,7 @@ class DatatroveSlurm(DatatroveExecutor):
         executor = OneJobSlurmExecutor(
             pipeline=[StageStep(run.folder, self.cpus_per_task)],
             tasks=self.tasks_of(shards, self.workers or MOST_TASKS // 4),
-            time=str(self.time),
+            time=self.time,
             partition=self.partition,
             cpus_per_task=self.cpus_per_task,
             mem_per_cpu_gb=self.mem_per_cpu_gb,

@@ -10,7 +10,9 @@ from bertlab.corpus.random_numbers import key_of, permuted_range
 Documents = npt.NDArray[np.int64]
 
 
-def hold_out(documents: int, fraction: float, seed: int, least: int) -> tuple[Documents, Documents]:
+def hold_out(
+    documents: int, fraction: float, seed: int, least: int, called: str = "documents,"
+) -> tuple[Documents, Documents]:
     """Divide a corpus by document, at random.
 
     Args:
@@ -18,6 +20,7 @@ def hold_out(documents: int, fraction: float, seed: int, least: int) -> tuple[Do
         fraction: share that is held out, in [0, 1); more than 0 holds out `least` documents at least.
         seed: of the choice.
         least: documents that each part needs to make examples.
+        called: what they are, for messages.
 
     Returns:
         The documents to train on, and those held out, each ascending.
@@ -37,7 +40,7 @@ def hold_out(documents: int, fraction: float, seed: int, least: int) -> tuple[Do
         ]
         both = " and " if documents < least else ", or "
         raise ValueError(
-            f"the store has {documents} documents, of which {held} would be held out for validation "
+            f"the store has {documents} {called} of which {held} would be held out for validation "
             f"(data.init_args.validation_fraction: {fraction}); training, and validation, need {least} {parts} each: "
             f"take a larger corpus, or set {both.join(advice)}"
         )

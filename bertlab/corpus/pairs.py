@@ -10,7 +10,8 @@ After `create_instances_from_document` of google-research/bert, whose facts hold
 - pairs that are too long lose one token at a time from the longer segment, at its front or back.
 
 One deviation: Google tries ten times to find another document and then takes its own, under the label of
-another. Here it is drawn from the others alone, and one document alone is an error.
+another. Here it is drawn from the others alone, and one document alone is an error. Nor is B of another part of a long
+text that was divided into several documents.
 
 *Sentence order* (Lan et al. 2020, section 3.1) takes B from A's chunk always, and swaps the two with probability 1/2.
 A chunk of one sentence is divided within it, at random; of one token, it gives no example. (The published code takes
@@ -33,8 +34,11 @@ import numpy.typing as npt
 from bertlab.corpus.compiled import Numbers, compiled
 from bertlab.corpus.examples import Examples
 from bertlab.corpus.random_numbers import Bits, below, chance, draw, permuted
+from bertlab.corpus.token_store import TokenStore
 
 NONE, NEXT_SENTENCE, SENTENCE_ORDER = 0, 1, 2
+#: Of a split whose documents are a text each.
+EACH_ITS_OWN = np.zeros((0, 2), dtype=np.int64)
 TASKS = {"none": NONE, "next_sentence": NEXT_SENTENCE, "sentence_order": SENTENCE_ORDER}
 
 
@@ -59,11 +63,29 @@ class Texts(NamedTuple):
         documents: (n,) int64 numbers of the documents that belong to the split.
         document_starts: offsets of all documents into the sentences.
         sentence_starts: offsets of all sentences into the tokens.
+        alike: (n, 2) int64 for each of `documents` the first place in it of a document of the same text, and the first
+            place behind them; `EACH_ITS_OWN` where no two are of one text.
     """
 
     documents: npt.NDArray[np.int64]
     document_starts: npt.NDArray[np.int64]
     sentence_starts: npt.NDArray[np.int64]
+    alike: npt.NDArray[np.int64] = EACH_ITS_OWN
+
+
+def texts_of(store: TokenStore, documents: npt.NDArray[np.int64]) -> Texts:
+    """Those documents of a store that belong to a split.
+
+    Args:
+        store: of the texts.
+        documents: (n,) ascending.
+    """
+    alike = EACH_ITS_OWN
+    if store.document_texts is not None:
+        of_place = store.document_texts[documents]
+        sides = [np.searchsorted(of_place, of_place, side=side) for side in ("left", "right")]
+        alike = np.stack(sides, axis=1).astype(np.int64)
+    return Texts(documents, store.document_starts, store.sentence_starts, alike)
 
 
 @compiled
@@ -161,8 +183,11 @@ def _write_pair(
     starts = texts.sentence_starts
     a_start, a_size = starts[sentence], starts[first] - starts[sentence]
     if is_random:
-        other = below(draw(key, 2), len(texts.documents) - 1)
-        document = texts.documents[other + 1 if other >= place else other]
+        low, high = place, place + 1
+        if len(texts.alike) > 0:
+            low, high = texts.alike[place, 0], texts.alike[place, 1]
+        other = below(draw(key, 2), len(texts.documents) - (high - low))
+        document = texts.documents[other + (high - low) if other >= low else other]
         begin, stop = texts.document_starts[document], texts.document_starts[document + 1]
         first = begin + below(draw(key, 3), stop - begin)
         end = _end_of_chunk(starts, first, stop, target - a_size)

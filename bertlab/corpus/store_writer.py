@@ -11,7 +11,7 @@ import numpy as np
 import bertlab
 from bertlab.corpus.atomic_files import write_json
 from bertlab.corpus.token_stage import token_path
-from bertlab.corpus.token_store import ARRAYS, FORMAT, META, WORDS, file_sha256
+from bertlab.corpus.token_store import ARRAYS, FORMAT, FORMAT_WITHOUT_TEXTS, META, TEXTS, WORDS, file_sha256
 
 BLOCK = 1 << 22  # values at once, so that memory does not grow with the store
 
@@ -45,7 +45,23 @@ def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, 
     with (folder / WORDS).open("wb") as file:
         for block in _blocks(shards, "words", "<u4"):
             block.tofile(file)
+    _write_texts(folder / TEXTS, shards)
     return counts
+
+
+def _write_texts(path: Path, shards: Sequence[Path]) -> None:
+    """Which text each document is of; no file where each is one of its own."""
+    before, last, divided = 0, -1, False
+    with path.open("wb") as file:
+        for shard in shards:
+            begun, *of_shard = np.fromfile(token_path(shard.parent, int(shard.name), "texts"), "<u4")
+            texts = before + np.array(of_shard, dtype="<i8")
+            divided |= bool((np.diff(texts, prepend=last) == 0).any())
+            last = int(texts[-1]) if len(texts) else last
+            before += int(begun)
+            texts.tofile(file)
+    if not divided:
+        path.unlink()
 
 
 def _blocks(shards: Iterable[Path], name: str, dtype: str) -> Iterable[np.ndarray]:
@@ -67,4 +83,5 @@ def write_meta(folder: Path, facts: dict[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    write_json(folder / META, {"format": FORMAT, "bertlab": bertlab.__version__, "files": files, **facts})
+    version = FORMAT if TEXTS in files else FORMAT_WITHOUT_TEXTS
+    write_json(folder / META, {"format": version, "bertlab": bertlab.__version__, "files": files, **facts})

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertlab.corpus.document import Document
 from bertlab.corpus.duplicate_search import DuplicateSearch
 from bertlab.corpus.raw_shards import raw_path, read_raw_shard
@@ -16,7 +18,7 @@ from bertlab.corpus.steps import Splitter, TextCleaner
 
 @dataclass
 class TextStage(Stage):
-    """Writes the documents of a shard in Google's format (`00000.txt`), and their signatures.
+    """Writes the documents of a shard in Google's format (`00000.txt`), which text each is of, and their signatures.
 
     Attributes:
         folder: of what it writes.
@@ -41,7 +43,9 @@ class TextStage(Stage):
         rejected: Counter[str] = Counter()
         characters: Counter[str] = Counter()
         kept: list[str] = []
+        begun, texts = 0, list[int]()
         for document in read_raw_shard(self.raw, shard):
+            begun += document.part == 0
             read.update(
                 documents=int(document.part == 0), parts=int(document.part > 0), characters=len(document.text)
             )
@@ -50,11 +54,14 @@ class TextStage(Stage):
                 rejected[reason] += 1
                 continue
             kept.append("\n".join(sentences))
+            texts.append(begun)
             if self.count_characters:
                 characters.update(kept[-1])
         path = text_path(folder, shard)
         path.write_bytes("".join(block + "\n\n" for block in kept).encode("utf-8"))
-        files = [path]
+        numbers_of_texts = texts_path(folder, shard)
+        np.array([begun, *texts], dtype="<u4").tofile(numbers_of_texts)
+        files = [path, numbers_of_texts]
         if self.duplicates is not None:
             signatures = signatures_path(folder, shard)
             signatures.write_bytes(self.duplicates.signatures(kept))
@@ -86,6 +93,14 @@ class TextStage(Stage):
 def text_path(folder: Path, shard: int) -> Path:
     """The text of a shard: a sentence a line, a blank line after each document."""
     return folder / f"{shard:05d}.txt"
+
+
+def texts_path(folder: Path, shard: int) -> Path:
+    """How many texts begin in a shard, and the number, among them, of the text that each of its documents is of.
+
+    They count from 1: documents of number 0 go on with a text of the shards before.
+    """
+    return folder / f"{shard:05d}.texts"
 
 
 def signatures_path(folder: Path, shard: int) -> Path:

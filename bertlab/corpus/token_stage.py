@@ -11,7 +11,7 @@ import numpy as np
 
 from bertlab.corpus.duplicate_search import Numbers
 from bertlab.corpus.stage import Stage
-from bertlab.corpus.text_stage import read_text_shard
+from bertlab.corpus.text_stage import read_text_shard, texts_path
 from bertlab.corpus.text_tokenizer import text_tokenizer
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 CHARACTERS_AT_ONCE = 200_000  # an encoding takes about 40 times the memory of its text
 LONGEST = 512  # sentences of more tokens are counted as one length
-FILES = ("tokens", "sentences", "documents", "words", "pieces")
+FILES = ("tokens", "sentences", "documents", "texts", "words", "pieces")
 
 
 @dataclass
 class TokenStage(Stage):
-    """Writes the token ids of a shard, the tokens of each sentence, the sentences and the words of each document.
+    """Writes the token ids of a shard, the tokens of each sentence, the sentences, text and words of each document.
 
     Attributes:
         folder: of what it writes.
@@ -53,25 +53,26 @@ class TokenStage(Stage):
     def work(self, shard: int, folder: Path) -> tuple[dict[str, Any], list[Path]]:
         """As `Stage.work`."""
         left_out = set(map(int, self.dropped.get(shard, ())))
-        documents = [
-            sentences
-            for number, sentences in enumerate(read_text_shard(self.text, shard))
-            if number not in left_out
-        ]
+        every = read_text_shard(self.text, shard)
+        kept = [number for number in range(len(every)) if number not in left_out]
+        documents = [every[number] for number in kept]
+        begun, *of_text = np.fromfile(texts_path(self.text, shard), "<u4")
+        texts = np.array(of_text, dtype=np.int64)[kept]
         flat = [sentence for sentences in documents for sentence in sentences]
         tokens, lengths = self._encode(flat)
         has_tokens = lengths > 0
         sizes = np.array([len(sentences) for sentences in documents], dtype=np.int64)
         owner = np.repeat(np.arange(len(documents)), sizes)
         sentences = np.bincount(owner[has_tokens], minlength=len(documents))
-        texts = [sentence for sentence, kept in zip(flat, has_tokens, strict=True) if kept]
-        in_texts = np.array([len(text.split()) for text in texts], dtype=np.int64)
-        words = np.bincount(owner[has_tokens], weights=in_texts, minlength=len(documents))
+        with_tokens = [sentence for sentence, there in zip(flat, has_tokens, strict=True) if there]
+        in_sentences = np.array([len(sentence.split()) for sentence in with_tokens], dtype=np.int64)
+        words = np.bincount(owner[has_tokens], weights=in_sentences, minlength=len(documents))
         pieces = np.bincount(tokens, minlength=self.vocabulary_size)
         arrays = {
             "tokens": tokens,
             "sentences": lengths[has_tokens].astype("<u4"),
             "documents": sentences[sentences > 0].astype("<u4"),
+            "texts": np.append(begun, texts[sentences > 0]).astype("<u4"),
             "words": words[sentences > 0].astype("<u4"),
             "pieces": pieces.astype("<i8"),
         }
@@ -82,8 +83,8 @@ class TokenStage(Stage):
             "documents": len(arrays["documents"]),
             "sentences": len(arrays["sentences"]),
             "tokens": len(tokens),
-            "words": int(in_texts.sum()),
-            "characters": sum(map(len, texts)),
+            "words": int(in_sentences.sum()),
+            "characters": sum(map(len, with_tokens)),
             "unknown": int(pieces[self.unknown]) if self.unknown >= 0 else 0,
             "without_tokens": int((sentences == 0).sum()),
             "sentence_lengths": np.bincount(np.minimum(lengths[has_tokens], LONGEST)).tolist(),

@@ -13,7 +13,8 @@ import numpy as np
 from bertlab.corpus.tokenizer_identity import differing_pieces, fingerprint, identity_hash
 from bertlab.sources.cache import cache_folder
 
-FORMAT = 2  # raise when what is stored changes; a store of a newer format is refused
+FORMAT = 3  # raise when what is stored changes; a store of a newer format is refused
+FORMAT_WITHOUT_TEXTS = 2  # of a store whose documents are a text each: older versions of bertlab read it too
 META = "meta.json"
 TOKENIZER = "tokenizer"
 #: The arrays: attribute of the store → (file, dtype; None: of the tokens, as meta.json says).
@@ -24,6 +25,7 @@ ARRAYS = {
 }
 
 WORDS = "document_words.bin"  # "<u4"; since format 2
+TEXTS = "document_texts.bin"  # "<i8"; in format 3
 
 
 class StoreError(ValueError):
@@ -44,6 +46,9 @@ class TokenStore:
         vocabulary_size: ids are below it.
         document_words: (documents,) uint32 white-space separated words of each document, which perplexity per word is
             reckoned by; None in stores of format 1, which did not hold them.
+        document_texts: (documents,) int64, ascending: number of the text that each document is of, since long texts are
+            divided into several documents; None where each document is a text of its own, or the store is of an older
+            format, which did not tell.
         tokenizer_hash: of the tokenizer that made it; see `bertlab.corpus.tokenizer_identity`.
         settings: how it was built.
     """
@@ -54,6 +59,7 @@ class TokenStore:
     document_starts: np.ndarray
     vocabulary_size: int
     document_words: np.ndarray | None
+    document_texts: np.ndarray | None
     tokenizer_hash: str
     settings: dict[str, Any]
 
@@ -81,6 +87,7 @@ class TokenStore:
             **{name: _map(folder / file, dtype or meta["dtype"]) for name, (file, dtype) in ARRAYS.items()},
             vocabulary_size=meta["vocabulary_size"],
             document_words=_map(folder / WORDS, "<u4") if meta["format"] > 1 else None,
+            document_texts=_map(folder / TEXTS, "<i8") if meta["format"] >= FORMAT else None,
             tokenizer_hash=meta["tokenizer_hash"],
             settings=meta["settings"],
         )
@@ -173,6 +180,8 @@ def _known_files(folder: Path, meta: dict[str, Any]) -> dict[str, dict[str, Any]
         }
         if meta["format"] > 1:
             expected[WORDS] = 4 * counts["documents"]
+        if meta["format"] >= FORMAT:
+            expected[TEXTS] = 8 * counts["documents"]
         wrong = [name for name, size in expected.items() if known[name]["bytes"] != size]
         needed = (meta["vocabulary_size"], counts["words"], meta["settings"], meta["tokenizer_hash"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -49,6 +49,8 @@ class PretrainingData(LightningDataModule):
         short_fraction: probability that a document is cut into shorter pieces, of a length drawn for it.
         validation_fraction: share of the documents that is held out; 0: no validation.
         validation_length: tokens of a validation sequence at most; null: that of the first phase.
+        validation_masking: `token`, or `whole_word`: pieces of a word together, for a `word_perplexity` that compares
+            vocabularies.
         max_validation_examples: validate on so many at most, always the same; null: one pass over the held-out text.
         evaluation_max_tokens: tokens of a validation batch at most.
         split_seed: of the choice of held-out documents, and of validation examples and their masks.
@@ -73,6 +75,7 @@ class PretrainingData(LightningDataModule):
         short_fraction: float = 0.1,
         validation_fraction: float = 0.01,
         validation_length: int | None = None,
+        validation_masking: Literal["token", "whole_word"] = "token",
         max_validation_examples: int | None = 10_000,
         evaluation_max_tokens: int = 8192,
         split_seed: int = 0,
@@ -90,6 +93,7 @@ class PretrainingData(LightningDataModule):
         self.mask_rate, self.mask_share, self.random_share = mask_rate, mask_share, random_share
         self.max_predictions, self.short_fraction = max_predictions, short_fraction
         self.validation_fraction, self.max_validation_examples = validation_fraction, max_validation_examples
+        self.validation_masking = validation_masking
         self.evaluation_max_tokens, self.split_seed = evaluation_max_tokens, split_seed
         self.seed, self.num_workers = seed or 0, num_workers
         check_options(self)
@@ -229,6 +233,7 @@ class PretrainingData(LightningDataModule):
             self.short_fraction,
             self.validation_fraction,
             self.validation_length,
+            self.validation_masking,
             self.max_validation_examples,
             self.split_seed,
             self.seed,

@@ -20,6 +20,7 @@ def check_options(data: Any) -> None:
     """
     _check_among(data, "sentence_task", TASKS)
     _check_among(data, "masking", MODES)
+    _check_among(data, "validation_masking", ("token", "whole_word"))
     _check(data, "mask_rate", "a share in (0, 1)", 0.0 < data.mask_rate < 1.0)
     _check(data, "mask_share", "a share in [0, 1]", 0.0 <= data.mask_share <= 1.0)
     rest = 1.0 - data.mask_share

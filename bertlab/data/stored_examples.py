@@ -42,6 +42,7 @@ class ExampleOptions:
     short_fraction: float
     validation_fraction: float
     validation_length: int
+    validation_masking: str
     max_validation_examples: int | None
     split_seed: int
     seed: int
@@ -77,21 +78,28 @@ class StoredExamples:
 
     @cached_property
     def documents(self) -> dict[str, npt.NDArray[np.int64]]:
-        """The documents of `train` and of `validation`.
+        """The documents of `train` and of `validation`; those of one text are in one of them.
 
         Raises:
             ValueError: there are too few for the sentence task.
         """
-        count = len(self.store.document_starts) - 1
         least = 2 if self.options.sentence_task == "next_sentence" else 1
-        train, held = hold_out(count, self.options.validation_fraction, self.options.split_seed, least)
-        return {"train": train, "validation": held}
+        share, seed = self.options.validation_fraction, self.options.split_seed
+        if self.store.document_texts is None:
+            train, held = hold_out(len(self.store.document_starts) - 1, share, seed, least)
+            return {"train": train, "validation": held}
+        texts, of_document = np.unique(self.store.document_texts, return_inverse=True)
+        train, held = hold_out(
+            len(texts), share, seed, least, "texts, of which long ones are several documents,"
+        )
+        is_held = np.isin(of_document, held)
+        return {"train": np.flatnonzero(~is_held), "validation": np.flatnonzero(is_held)}
 
     def tokens_and_words(self, split: Literal["train", "validation"]) -> tuple[int, int | None]:
         """Tokens and words of a split's text, special tokens left out; words None where the store has not counted them.
 
-        A loss a token becomes one a word, comparable across vocabularies, by the factor tokens / words. Words are those
-        of the text before it was cut into pieces: runs of characters without white space.
+        A loss a token becomes one a word by the factor tokens / words. Words are those of the text before it was cut
+        into pieces: runs of characters without white space.
         """
         store, documents = self.store, self.documents[split]
         begins = store.sentence_starts[store.document_starts[documents]]
@@ -115,8 +123,9 @@ class StoredExamples:
 
     @cached_property
     def validation(self) -> ValidationExamples:
-        """One pass over the held-out documents, tokens masked one by one, at a rate of 0.15, 80/10/10."""
-        batches = self._batches(TOKEN, EVALUATION_RATE, NO_LIMIT, 0.8, 0.1)
+        """One pass over the held-out documents, masked at a rate of 0.15, 80/10/10."""
+        mode = MODES[self.options.validation_masking]
+        batches = self._batches(mode, EVALUATION_RATE, NO_LIMIT, 0.8, 0.1)
         rules = self._pair_rules(self.options.validation_length)
         held = self.documents["validation"]
         return ValidationExamples(

@@ -1,4 +1,7 @@
-"""Where in a stream of samples a training run is: derived from optimizer steps, kept as one number."""
+"""Where in a stream of samples a training run is: derived from optimizer steps, kept as one number.
+
+A second one is kept where a run went on with other batch sizes than it had begun with.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class StreamPosition:
     def __init__(self, schedule: Callable[[int], StepSchedule]) -> None:
         self._make = schedule
         self._schedule: StepSchedule | None = None
-        self._resumed: int | None = (
-            None  # samples that the checkpoint says; until the trainer is restored too
-        )
-        self._shift = 0  # samples taken beyond those of the schedule
+        #: samples that the checkpoint says, and how many of them are beyond its schedule; until the trainer is
+        #: restored too.
+        self._resumed: tuple[int, int] | None = None
+        self._shift = 0  # samples taken beyond those of the schedule, all of them of the first stream
 
     def renew(self) -> None:
         """Make the schedule anew when it is asked for next: what it is made of has changed."""
@@ -52,13 +55,14 @@ class StreamPosition:
         schedule = self.schedule(trainer)
         planned = schedule.samples_before(trainer.global_step)
         if self._resumed is not None:
-            self._shift = self._resumed - planned
+            consumed, known = self._resumed
+            self._shift = consumed - planned
             step = min(trainer.global_step, schedule.total_steps - 1)
-            if self._shift and schedule.step(step).stream > 0:
+            if self._shift != known and schedule.step(step).stream > 0:
                 raise ValueError(
-                    f"The checkpoint has consumed {self._resumed} samples in {trainer.global_step} optimizer steps; "
-                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned}. They "
-                    "may change during the first length of sequences only: set them as they were."
+                    f"The checkpoint has consumed {consumed} samples in {trainer.global_step} optimizer steps; "
+                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned + known}. "
+                    "They may change during the first length of sequences only: set them as they were."
                 )
             self._resumed = None
         return planned + self._shift
@@ -96,12 +100,13 @@ class StreamPosition:
         return (schedule, trainer.global_step, stop, self._shift) if left > 0 else None
 
     def state_dict(self, trainer: Trainer) -> dict[str, Any]:
-        """The one number."""
-        return {"samples": self.samples(trainer)}
+        """The samples consumed; with how many of them are beyond the schedule, if any are."""
+        samples = self.samples(trainer)
+        return {"samples": samples} | ({"shift": self._shift} if self._shift else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self._resumed = int(state["samples"])
+        self._resumed = int(state["samples"]), int(state.get("shift", 0))
 
 
 def _total_steps(trainer: Trainer) -> int:

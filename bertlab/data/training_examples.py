@@ -12,7 +12,7 @@ from bertlab.corpus.example_stream import ExampleStream
 from bertlab.corpus.examples import Examples
 from bertlab.corpus.masking import TOKEN, count_masks
 from bertlab.corpus.packed_examples import lengths_of, special_tokens
-from bertlab.corpus.pairs import PairRules, Texts
+from bertlab.corpus.pairs import PairRules, texts_of
 from bertlab.corpus.pass_lengths import PassLengths, lengths_file
 from bertlab.corpus.shortened_examples import shorten
 from bertlab.data.masked_batches import MaskedBatches
@@ -43,7 +43,7 @@ class TrainingExamples(Dataset[PretrainingBatch]):
         """The examples of a stream, by number."""
         if number not in self._streams:
             store = self.batches.store
-            texts = Texts(self.documents, store.document_starts, store.sentence_starts)
+            texts = texts_of(store, self.documents)
             rules, (_, lengths) = self.rules[number], self._lengths_of(number)
             self._streams = {number: ExampleStream(texts, rules, self.seed, number, lengths=lengths)}
         return self._streams[number]

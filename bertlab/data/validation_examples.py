@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from bertlab.corpus.example_stream import ExampleStream
 from bertlab.corpus.packed_examples import lengths_of
-from bertlab.corpus.pairs import PairRules, Texts
+from bertlab.corpus.pairs import PairRules, texts_of
 from bertlab.data.masked_batches import MaskedBatches
 from bertlab.interfaces import PretrainingBatch
 from bertlab.samplers.micro_batch import MicroBatch, Rows
@@ -31,7 +31,7 @@ class ValidationExamples(Dataset[PretrainingBatch]):
         self, batches: MaskedBatches, documents: Rows, rules: PairRules, seed: int, limit: int | None
     ) -> None:
         store = batches.store
-        stream = ExampleStream(Texts(documents, store.document_starts, store.sentence_starts), rules, seed)
+        stream = ExampleStream(texts_of(store, documents), rules, seed)
         count = stream.examples_per_epoch()
         count = count if limit is None else min(limit, count)
         self.batches = batches

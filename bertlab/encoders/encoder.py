@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         return self.adapters
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """Compile the layers in place, all but their attention; see `bertlab.encoders.compiled`.
+        """Compile the layers in place, their attention where that can be; see `bertlab.encoders.compiled`.
 
         Raises:
             ValueError: they are not built as BERT's.

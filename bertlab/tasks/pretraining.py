@@ -37,8 +37,10 @@ class Pretraining(TextTask):
     Logged: `train/loss` each optimizer step, that of the whole step over all micro-batches and ranks; after each
     validation and test under `val/` and `test/`: `loss`, `masked_loss`, `masked_accuracy`, `pseudo_perplexity`, with
     a sentence task `sentence_loss` and `sentence_accuracy`, with replaced tokens `replaced_…`. Where the data says
-    how many words its text has, `word_perplexity`: exp(masked_loss · tokens / words), which can be compared
-    between vocabularies: a text costs the same number of nats however it is cut.
+    how many words its text has, `word_perplexity`: exp(masked_loss · tokens / words), which compares vocabularies if
+    validation masks whole words (`data.init_args.validation_masking: whole_word`). Where it masks pieces one by one, a
+    piece is nearly given by the others of its word, and the finer vocabulary seems the better one (Kauf & Ivanova 2023,
+    arXiv:2305.10588).
 
     Args:
         encoder: of `bertlab.encoders`, such as `bertlab.encoders.from_config.EncoderFromConfig` (from scratch) or
@@ -194,7 +196,8 @@ def word_perplexity(loss: Tensor, tokens: int, words: int) -> Tensor:
 
     A masked language model gives no probability of a text. The mean over masked positions stands here for all of
     its tokens, as in a pseudo-likelihood (Salazar et al. 2020, arXiv:1910.14659, eq. 2), and the nats of the whole
-    text are shared out over its words, of which there are equally many for any vocabulary.
+    text are shared out over its words, of which there are equally many for any vocabulary. For what the masks have to
+    do with it see `Pretraining`.
 
     Args:
         loss: mean cross entropy of a token, in nats.

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from bertlab.corpus.pairs import Texts
 from bertlab.corpus.store_writer import write_meta
-from bertlab.corpus.token_store import ARRAYS, TOKENIZER, WORDS
+from bertlab.corpus.token_store import ARRAYS, TEXTS, TOKENIZER, WORDS
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
 from tests.tokenizers import write_tokenizer
 
@@ -34,8 +34,8 @@ def sizes_like_text(documents: int, seed: int = 0) -> list[list[int]]:
     ]
 
 
-def write_store(folder: Path, documents: int = 40, seed: int = 0) -> Path:
-    """A token store of 60 pieces, of which every third goes on with a word."""
+def write_store(folder: Path, documents: int = 40, seed: int = 0, of_text: list[int] | None = None) -> Path:
+    """A token store of 60 pieces, of which every third goes on with a word; `of_text`: which text a document is of."""
     folder.mkdir(parents=True)
     pieces = [f"{'##' if n % 3 == 2 else ''}{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(60)]
     size = write_tokenizer(folder / TOKENIZER, pieces)
@@ -48,6 +48,8 @@ def write_store(folder: Path, documents: int = 40, seed: int = 0) -> Path:
     begins = np.concatenate([[0], np.cumsum((tokens - 5) % 3 != 2)])
     bounds = texts.sentence_starts[texts.document_starts]
     np.diff(begins[bounds]).astype("<u4").tofile(folder / WORDS)
+    if of_text is not None:
+        np.array(of_text, dtype="<i8").tofile(folder / TEXTS)
     tokenizer = AutoTokenizer.from_pretrained(str(folder / TOKENIZER))
     counts = {
         "tokens": count,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertlab.corpus import pairs
 from bertlab.corpus.example_stream import ExampleStream
 from bertlab.corpus.pairs import NEXT_SENTENCE, NONE, SENTENCE_ORDER, Examples, PairRules, Texts
 from tests.corpus.comparison import compare, one_pass
@@ -46,6 +48,29 @@ def test_every_next_sentence_pair(sizes: list[list[int]], limit: int, seed: int,
         assert (documents != others) == bool(label), "random is another document, next the same"
         if not label:
             assert b >= a + a_size
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), sizes=corpora, limit=st.integers(2, 60), seed=st.integers(0, 1000))
+def test_no_random_sentence_is_of_the_same_text(
+    data: st.DataObject, sizes: list[list[int]], limit: int, seed: int
+) -> None:
+    """Documents that are parts of one long text are no other documents to each other."""
+    begins = data.draw(st.lists(st.booleans(), min_size=len(sizes) - 1, max_size=len(sizes) - 1))
+    of_text = np.cumsum([0, *begins])
+    plain = texts_of(sizes)
+    if of_text[-1] == 0:
+        of_text[-1] = 1
+    store = SimpleNamespace(**plain._asdict(), document_texts=of_text)
+    texts = pairs.texts_of(store, plain.documents)
+    rules = PairRules(NEXT_SENTENCE, limit, 0.1)
+    for a, _, b, _, label in rows(one_pass(texts, rules, seed)):
+        one, other = document_of(texts, a), document_of(texts, b)
+        assert (of_text[one] != of_text[other]) if label else one == other
+    each = pairs.texts_of(
+        SimpleNamespace(**plain._asdict(), document_texts=np.arange(len(sizes))), plain.documents
+    )
+    assert rows(one_pass(each, rules, seed)) == rows(one_pass(plain, rules, seed))
 
 
 @settings(max_examples=30, deadline=None)

@@ -131,3 +131,29 @@ def test_added_words_are_kept_and_special_ones_are_not(tmp_path: Path) -> None:
     assert ids[0] == 200
     assert 4 not in ids
     assert all(not t["special"] for t in json.loads(text_tokenizer(tokenizer).to_str())["added_tokens"])
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "WordPiece"])
+def test_special_pieces_of_a_model_are_in_no_text(kind: str) -> None:
+    """A model finds the pieces of its vocabulary in a text too, whatever `added_tokens` says."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import Unigram, WordPiece
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    special, plain = ["<s>", "</s>", "<unk>"], ["<", ">", "/", "s", "old"]
+    if kind == "Unigram":  # as SentencePiece writes them: special pieces have the best score there is
+        scores = [*((piece, 0.0) for piece in special), *((piece, -3.0) for piece in plain)]
+        tokenizer = Tokenizer(Unigram(scores, unk_id=2))
+    else:
+        marked = [*plain, *(f"##{piece}" for piece in plain)]
+        vocabulary = {piece: number for number, piece in enumerate([*special, *marked])}
+        tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.add_special_tokens(special)
+    encoding = text_tokenizer(tokenizer).encode("<s> old </s> é")
+    assert not {0, 1} & {*encoding.ids}
+    assert 2 in encoding.ids, "what is unknown is still unknown"
+    assert "".join(encoding.tokens).replace("##", "").startswith("<s>old</s>")
+    untouched = json.loads(tokenizer.to_str())
+    untouched["added_tokens"] = []
+    assert {0, 1} & {*Tokenizer.from_str(json.dumps(untouched)).encode("<s> old </s> é").ids}, "it would be"

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
+from bertlab.corpus.word_starts import word_starts
 from bertlab.data.prefetch import ahead
 from bertlab.data.pretraining import PretrainingData
 from bertlab.interfaces import PretrainingBatch
@@ -148,6 +149,27 @@ def test_validation_is_fixed_and_exact(store: str) -> None:
     assert make(store, validation_fraction=0.0).val_dataloader() == []
     sizes = [DataLoader.__len__(loader) for loader in loaders]
     assert sizes[0] == sizes[2]
+
+
+def test_validation_masks_whole_words_where_it_is_told_to(store: str) -> None:
+    """As many pieces, and none that is masked has a neighbour of its word that is not."""
+    shares = []
+    for masking in ("token", "whole_word"):
+        data = make(store, sentence_task="none", validation_masking=masking)
+        first = word_starts(data.tokenizer, data.vocabulary_size)
+        torn = masked = 0
+        for batch in data.val_dataloader():
+            ids, chosen = batch.input_ids.clone(), torch.zeros_like(batch.input_ids, dtype=torch.bool)
+            ids[batch.masked_positions], chosen[batch.masked_positions] = batch.masked_labels, True
+            framed = torch.tensor([data.tokenizer.cls_token_id, data.tokenizer.sep_token_id])
+            goes_on = ~torch.from_numpy(first)[ids[1:]] & ~torch.isin(ids[:-1], framed)
+            torn += int((goes_on & (chosen[1:] != chosen[:-1])).sum())
+            masked += int(chosen.sum())
+        shares.append((torn > 0, masked / sum(int(b.lengths.sum()) for b in data.val_dataloader())))
+    assert [torn for torn, _ in shares] == [True, False]
+    assert shares[1][1] == pytest.approx(shares[0][1], abs=0.03)
+    with pytest.raises(ValueError, match=r"validation_masking.*span"):
+        make(store, validation_masking="span")
 
 
 def test_words_are_counted_alike_for_any_vocabulary(tmp_path: Path) -> None:

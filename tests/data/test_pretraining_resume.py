@@ -129,6 +129,19 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
         fit(tmp_path, store, resume=str(checkpoint), batch_size=7, phases=phases, limits={"max_steps": 12})
 
 
+def test_what_was_changed_in_the_first_length_is_known_in_the_second(tmp_path: Path, store: str) -> None:
+    """Another batch size, then killed in the second length: it goes on as if it had not been killed there."""
+    phases, limits = [Phase(32, 0.5), Phase(64, 0.5)], {"max_steps": 12}
+    fit(tmp_path, store, stop=4, phases=phases, limits=limits)
+    changed: dict[str, Any] = {"batch_size": 7, "phases": phases, "limits": limits}
+    whole = fit(tmp_path / "whole", store, resume=str(tmp_path / "step=3.ckpt"), **changed)
+    fit(tmp_path / "killed", store, resume=str(tmp_path / "step=3.ckpt"), stop=10, **changed)
+    checkpoint = str(tmp_path / "killed" / "step=9.ckpt")
+    assert fit(tmp_path, store, resume=checkpoint, **changed) == [seen for seen in whole if seen[0] >= 9]
+    with pytest.raises(ValueError, match=r"72 samples in 9 optimizer steps; .* would be 81"):
+        fit(tmp_path, store, resume=checkpoint, **changed | {"batch_size": 8})
+
+
 def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
