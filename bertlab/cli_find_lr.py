@@ -163,6 +163,12 @@ class FindLrCLI(BertlabCLI):
     def make_callbacks(self, config: Namespace) -> list[Any]:
         """What shapes the loss, the sweep, and a progress bar."""
         kept, self._left_out = RateSweep.undisturbed(as_list(config.trainer.callbacks))
+        for strategy in kept:
+            if "privacy" in strategy.touches:
+                raise ValueError(
+                    f"trainer.callbacks: {type(strategy).__name__} would spend privacy on the test of rates, which no "
+                    "account of the training holds: find the rate on data that need not be protected, or choose it"
+                )
         bars = [c for c in as_list(config.trainer.callbacks) if isinstance(c, ProgressBar)]
         self._left_out = [name for name in self._left_out if name not in {type(bar).__name__ for bar in bars}]
         if not bars and config.trainer.enable_progress_bar is not False:

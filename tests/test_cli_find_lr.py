@@ -163,6 +163,15 @@ def test_bad_arguments_leave_nothing(
     assert not list(Path("runs/run-find-lr").glob("*"))
 
 
+def test_privacy_is_not_spent_on_a_test(
+    project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fragment = Path(__file__).parents[1] / "configs" / "callbacks" / "private_training.yaml"
+    flags = ["--config", str(project), f"--trainer.callbacks+={fragment}"]
+    assert "PrivateTraining would spend privacy on the test of rates" in failed(capsys, *flags, code=1)
+    assert not list(Path("runs/run-find-lr").glob("*"))
+
+
 def test_more_steps_than_training_has(
     project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

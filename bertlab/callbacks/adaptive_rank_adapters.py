@@ -55,6 +55,7 @@ class AdaptiveRankAdapters(LowRankAdapters):
     """
 
     touches: ClassVar[set[str]] = {"parameters", "gradients", "weights"}
+    sets_weights: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class AdaptiveRankAdapters(LowRankAdapters):
                 f"AdaptiveRankAdapters.warmup_fraction {self.warmup_fraction:g} and final_fraction "
                 f"{self.final_fraction:g} leave none of the {total} optimizer steps to take ranks in: make them smaller"
             )
+        super().prepare(trainer, blocks, horizon)
         steps = {"tinit": warmup, "tfinal": final, "total_step": total}
         kind: Any = AdaLoraConfig
         self._ranks = RankAllocator(

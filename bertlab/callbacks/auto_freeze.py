@@ -35,6 +35,7 @@ class AutoFreeze(Strategy):
     """
 
     touches: ClassVar[set[str]] = {"trainable", "gradients"}
+    keeps_copies: ClassVar[bool] = True
 
     def __init__(self, interval_fraction: float = 0.05, percentile: float = 50.0) -> None:
         if not 0 < interval_fraction < 0.5:
@@ -51,6 +52,8 @@ class AutoFreeze(Strategy):
         """Training ends before two intervals can be compared, or nothing is below the percentile."""
         if self.percentile == 0:
             return "percentile is 0, which no change is below"
+        if len(run.blocks.layers) < 2:
+            return "the encoder has one layer, and the top one is never frozen"
         steps = self._settling.interval_steps(run.horizon)
         if 2 * steps >= run.horizon.total_steps:
             return (

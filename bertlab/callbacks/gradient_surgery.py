@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.horizon import Horizon
@@ -49,6 +50,10 @@ class GradientSurgery(Strategy):
                 "GradientSurgery works on the gradients of several tasks in one step, and data.init_args.tasks_per_"
                 "step is 1: set it to 2 or more, or leave GradientSurgery out of trainer.callbacks"
             )
+
+    def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter]:
+        """The encoder, which the tasks share."""
+        return [parameter for block in blocks for parameter in block.parameters()]
 
     def apply(self, run: Run) -> None:
         """Take the gradients of each task apart, and put them together at the end of the step."""

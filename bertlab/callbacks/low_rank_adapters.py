@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from peft import PeftConfig
 from torch import nn
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.encoders.adapters import settings_of
 from bertlab.interfaces import TakesAdapters
@@ -62,6 +63,11 @@ class LowRankAdapters(Strategy):
                 f"{type(module).__name__} has no add_adapters"
             )
         self._trained = module.add_adapters(self._settings, generator)
+
+    def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
+        """Let those go whose layer the task has no use for: a pooler that a head left out after they were put in."""
+        there = {id(parameter) for parameter in trainer.lightning_module.parameters()}
+        self._trained = [parameter for parameter in self._trained if id(parameter) in there]
 
     def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter]:
         """The adapters."""

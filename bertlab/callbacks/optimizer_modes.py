@@ -84,6 +84,11 @@ class OptimizerModes(Callback):
                     f"{type(strategy).__name__} averages weights, and so does the optimizer {name}: leave one of them "
                     "out"
                 )
+            if strategy.sets_weights:
+                raise ValueError(
+                    f"{type(strategy).__name__} sets weights between the optimizer's steps, of which the optimizer "
+                    f"{name} would not know: it keeps an average of its own. Leave one of them out"
+                )
             if getattr(strategy, "restore_best", None) is not None:
                 raise ValueError(
                     f"{type(strategy).__name__}.restore_best puts weights back, of which the optimizer {name} "

@@ -115,7 +115,7 @@ class PrivateTraining(Strategy):
         self._draw = data.draw_poisson(entropy)
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
-        """Find the noise for the target; refuse a δ that protects nobody."""
+        """Find the noise for the target; refuse a δ that protects nobody, and to exceed the target."""
         rate, rows = self._draw
         if self.delta * rows >= 1:
             raise ValueError(
@@ -124,18 +124,17 @@ class PrivateTraining(Strategy):
             )
         if self.target_epsilon is not None and not self._noise:
             self._noise = self.budget.noise_multiplier(self.target_epsilon, rate, horizon.total_steps)
+        self._check_target(max(0, horizon.total_steps - self.budget.steps))
         if not self.secure:
             rank_zero_warn(
                 "PrivateTraining.secure is false: noise and draws follow from seed_everything, so that ε holds only "
                 "for those who do not know the seed"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to exceed the target, now that the steps that were taken are known."""
-        super().on_train_start(trainer, pl_module)
+    def _check_target(self, left: int) -> None:
+        """Refuse so many more steps as would exceed the target."""
         if self.target_epsilon is None:
             return
-        left = max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
         planned = self.budget.epsilon_after(left, self._noise, self._draw.rate)
         if planned > self.target_epsilon * (1 + 1e-6):
             raise ValueError(

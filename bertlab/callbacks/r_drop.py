@@ -46,7 +46,10 @@ class RDrop(Strategy):
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """See whether anything makes the two passes differ: dropout, or another strategy."""
         callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        others = [c for c in callbacks if isinstance(c, Strategy) and c is not self and "loss" in c.touches]
+        strategies = [c for c in callbacks if isinstance(c, Strategy) and "loss" in c.touches]
+        others = [
+            c for c in strategies if c.nesting < self.nesting
+        ]  # within the passes; those around see both alike
         modules = (inner for block in blocks for module in block.modules for inner in module.modules())
         self.passes_differ = bool(others) or any(map(has_dropout, modules))
 

@@ -85,6 +85,7 @@ class StagedUnfreezing(Strategy):
         self.patience, self.spread_fraction = patience, spread_fraction
         self.mode: Literal["min", "max"] = mode
         self.lr_decay, self.restore_best = lr_decay, restore_best
+        self.keeps_copies = restore_best is not None
         self.best: dict[str, Any] | None = None
         self._check()
 

@@ -82,6 +82,8 @@ class Strategy(Conducted):
             ranks, even without dropout.
         needs_tasks: whether it works on steps of several tasks (`bertlab.interfaces.HasTasks`).
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
+        sets_weights: whether it writes weights beside the optimizer while training lasts, in `after_step`.
+        keeps_copies: whether it keeps something as large as the weights, for `bertlab plan`.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives. The stage of a
             strategy that has only 1 is not logged.
@@ -93,6 +95,8 @@ class Strategy(Conducted):
     depends_on_split: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
+    sets_weights: ClassVar[bool] = False
+    keeps_copies: ClassVar[bool] = False
 
     #: the task whose first weights it has made (`initialise`, `extend`).
     weights_made_for: LightningModule | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 from typing import Any, Literal
@@ -150,7 +151,8 @@ class PretrainingData(LightningDataModule):
         Raises:
             ValueError: the options of this data module stand against it.
         """
-        check_course(self, course)
+        steps = 0 if self.trainer is None else self.trainer.estimated_stepping_batches
+        check_course(self, course, int(steps) if math.isfinite(steps) else 0)
         self._course = course
         self._position.renew()
 

@@ -51,12 +51,13 @@ def check_options(data: Any) -> None:
     )
 
 
-def check_course(data: Any, course: Course) -> None:
+def check_course(data: Any, course: Course, steps: int) -> None:
     """Refuse a course of the training data that a data module cannot follow.
 
     Args:
         data: a `PretrainingData` with its arguments as attributes.
         course: what strategies ask.
+        steps: of the training.
 
     Raises:
         ValueError: names the YAML key that stands against it.
@@ -71,7 +72,7 @@ def check_course(data: Any, course: Course) -> None:
             "strategy: set batch_warmup_fraction to 0, or take the strategy out of trainer.callbacks"
         )
     if course.mask_rate is not None:
-        _check_rate(data, course.mask_rate(0))
+        _check_rate(data, max(course.mask_rate(0), course.mask_rate(steps)))
 
 
 def check_positions(data: Any, encoder: Any) -> None:
@@ -99,7 +100,7 @@ def _check_rate(data: Any, rate: float) -> None:
     if data.max_predictions is not None and data.max_predictions < wanted:
         raise ValueError(
             f"data.init_args.max_predictions: {data.max_predictions} is less than the {wanted} tokens of a sequence of "
-            f"{data.longest_sequence} that a mask rate of {rate:g} takes at first, which a strategy asks for: set it "
+            f"{data.longest_sequence} that a mask rate of {rate:g} takes, which a strategy asks for: set it "
             f"to null, or to at least {wanted}"
         )
 

@@ -126,7 +126,7 @@ class StrategiesSeen:
         return [
             _name(strategy)
             for strategy in self._conductor.strategies
-            if strategy.needs_starting_weights or "average" in strategy.touches
+            if strategy.needs_starting_weights or strategy.keeps_copies or "average" in strategy.touches
         ]
 
 

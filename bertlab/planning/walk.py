@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import BaseFinetuning, EarlyStopping
 from torch import Tensor, nn
 
 from bertlab.callbacks.classes import classes_of, flat_names
@@ -21,6 +21,7 @@ from bertlab.planning.standpoint import Standpoint
 from bertlab.planning.strategies_seen import Notes, StrategiesSeen
 from bertlab.planning.timed_steps import TimedSteps
 from bertlab.tracking.learning_rates import effective_rates
+from bertlab.tracking.time_limit import TimeLimit
 
 
 class Walk:
@@ -161,6 +162,11 @@ class Walk:
         """What the reader has to know of the numbers."""
         if any(isinstance(callback, EarlyStopping) for callback in _callbacks(self.trainer)):
             yield "EarlyStopping may end the training before its last step"
+        if any(isinstance(callback, TimeLimit) for callback in _callbacks(self.trainer)):
+            yield "trainer.max_time may end the training before its last step"
+        for callback in _callbacks(self.trainer):
+            if isinstance(callback, BaseFinetuning):
+                yield f"{type(callback).__name__} of Lightning freezes and thaws by itself, which a plan does not see"
         if self.standpoint.left_over:
             yield (
                 f"the last optimizer step of each epoch takes {self.standpoint.left_over} micro-batches and not "

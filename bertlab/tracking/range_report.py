@@ -71,7 +71,9 @@ class RangeReport:
 
     def _summary(self, left_out: Sequence[str]) -> list[str]:
         away = ["the schedule", *left_out]
-        lines = [f"Off during the sweep: {', '.join(away)}. Every block was trained, layer decay applied."]
+        lines = [
+            f"Off during the sweep: {', '.join(away)}. Layer decay was applied, and no block frozen in stages."
+        ]
         if self.losses and len(self.losses) < self.test.steps:
             lines.append(f"Ended at {self.rates[-1]:.1e}, after {len(self.losses)} steps: the loss diverged.")
         found = self.suggestions

@@ -13,10 +13,16 @@ from lightning.pytorch import Callback, Trainer
 
 from bertlab.callbacks.adaptive_rank_adapters import AdaptiveRankAdapters
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
+from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.unfreezing_plans import Stage
+from bertlab.encoders.from_config import EncoderFromConfig
+from bertlab.tasks.pretraining import Pretraining
+from tests.callbacks.curriculum_data import pretraining, write_sources
 from tests.callbacks.exported import check_exported
 from tests.callbacks.real import fit_bert
 from tests.callbacks.tiny import Timeline
+from tests.encoders.tiny import CONFIGS
+from tests.tasks.tiny import tiny_trainer
 
 ADAPTERS = 2 * 6 + 1
 
@@ -61,6 +67,23 @@ def test_ranks_fall_on_a_cubic_curve_and_stay(tmp_path: Path) -> None:
     held = {name: int((p != 0).sum()) for name, p in task.named_parameters() if "lora_E" in name}
     assert {f"{name}.lora_E.default": rank for name, rank in event.items()} == held
     assert len(set(held.values())) > 1  # some have more than others
+
+
+def test_ranks_are_taken_where_the_head_has_no_use_for_the_pooler(tmp_path: Path) -> None:
+    """Its adapter is put in before the head leaves the pooler out, and never has a gradient."""
+    sources = write_sources(tmp_path)
+    data = pretraining(sources, sentence_task="none")
+    config = CONFIGS["bert"] | {"vocab_size": data.vocabulary_size}
+    task = Pretraining(EncoderFromConfig("bert", config), objective="mlm")
+    assert task.encoder.has_pooler
+    ranks, timeline = Ranks(), Timeline()
+    strategy = adaptive(warmup_fraction=0.2, final_fraction=0.3)
+    trainer = tiny_trainer(
+        tmp_path, callbacks=[ranks, timeline, StepSeed(0), strategy], max_steps=12, max_epochs=-1
+    )
+    trainer.fit(task, datamodule=data)
+    assert ranks.left[-1] == 2 * (ADAPTERS - 1)
+    assert [len(facts["ranks"]) for *_, what, facts in timeline.events if what == "ranks"] == [ADAPTERS - 1]
 
 
 def test_scores_are_those_of_the_paper(tmp_path: Path) -> None:

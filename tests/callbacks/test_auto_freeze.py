@@ -182,3 +182,5 @@ def test_a_run_too_short_is_said(tmp_path: Path) -> None:
         fit([AutoFreeze()], tmp_path, epochs=1, max_steps=2)
     with pytest.warns(UserWarning, match="AutoFreeze would do nothing.*percentile is 0"):
         fit([AutoFreeze(percentile=0.0)], tmp_path, epochs=1)
+    with pytest.warns(UserWarning, match="AutoFreeze would do nothing.*the encoder has one layer"):
+        fit([AutoFreeze()], tmp_path, epochs=4, task=TinyTask(layers=1))

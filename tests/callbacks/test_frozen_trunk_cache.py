@@ -597,7 +597,6 @@ def test_on_the_command_line(in_tmp: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("trained", ["head", "layer.1-head"])
 def test_on_cuda(trained: str, project: Path, tmp_path: Path) -> None:
     found = []

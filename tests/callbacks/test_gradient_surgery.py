@@ -15,8 +15,10 @@ from bertlab.callbacks.gradient_surgery import GradientSurgery
 from bertlab.callbacks.l2_sp import L2Sp
 from bertlab.callbacks.r_drop import RDrop
 from bertlab.callbacks.sharpness_aware import SharpnessAware
+from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.step_seed import StepSeed, seeded
 from bertlab.callbacks.strategy import Strategy
+from bertlab.callbacks.unfreezing_plans import Stage
 from bertlab.losses.gradient_surgery import random_orders
 from bertlab.tasks.sequence_classification import SequenceClassification
 from bertlab.tasks.token_classification import TokenClassification
@@ -132,6 +134,12 @@ def test_steps_of_one_task_are_as_without_it(tmp_path: Path) -> None:
     plain, with_it = fit(tmp_path, steps=steps), fit(tmp_path, GradientSurgery(), steps=steps)
     for name, value in plain.state_dict().items():
         assert torch.equal(value, with_it.state_dict()[name]), name
+
+
+def test_where_the_encoder_is_frozen_it_says_so(tmp_path: Path) -> None:
+    head_alone = StagedUnfreezing(stages=[Stage(["head"])])
+    with pytest.warns(UserWarning, match=r"GradientSurgery would do nothing in this training: .*frozen"):
+        fit(tmp_path, head_alone, GradientSurgery())
 
 
 def test_strategies_that_change_gradients_see_the_projected_ones(tmp_path: Path) -> None:

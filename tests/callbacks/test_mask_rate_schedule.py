@@ -53,6 +53,11 @@ def test_what_cannot_be_followed_is_refused(sources: Path, tmp_path: Path) -> No
         watch([MaskRateSchedule()], texts(sources), tmp_path, max_steps=2)
     with pytest.raises(ValueError, match=r"max_predictions: 10 is less than the 19 tokens"):
         watch([MaskRateSchedule()], pretraining(sources, max_predictions=10), tmp_path, max_steps=2)
+    rising = MaskRateSchedule(start_rate=0.1, end_rate=0.3)
+    with pytest.raises(
+        ValueError, match=r"max_predictions: 10 is less than the 19 tokens.*a mask rate of 0.3 takes"
+    ):
+        watch([rising], pretraining(sources, max_predictions=10), tmp_path, max_steps=2)
     for arguments in ({"start_rate": 0.0}, {"end_rate": 1.0}, {"start_rate": 0.15}, {"fraction": 2.0}):
         with pytest.raises(ValueError, match=f"MaskRateSchedule.*{next(iter(arguments))}"):
             MaskRateSchedule(**arguments)

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import nn
 
+from bertlab.callbacks.adaptive_rank_adapters import AdaptiveRankAdapters
 from bertlab.callbacks.exponential_average import ExponentialAverage
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.optimizer_modes import OptimizerModes
@@ -164,6 +165,10 @@ def test_schedules_beside_it_are_warned_about(tmp_path: Path, recwarn: pytest.Wa
     ("strategy", "message"),
     [
         (StagedUnfreezing(restore_best="val/loss"), r"StagedUnfreezing.restore_best .* AdamWScheduleFree"),
+        (
+            AdaptiveRankAdapters(initial_rank=4, target_rank=2),
+            r"AdaptiveRankAdapters sets weights between the optimizer's steps, .* AdamWScheduleFree",
+        ),
         (ExponentialAverage(), r"ExponentialAverage averages weights, and so does .* AdamWScheduleFree"),
     ],
 )

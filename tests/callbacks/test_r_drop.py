@@ -8,7 +8,9 @@ import torch
 from lightning.pytorch import Callback
 from torch.nn import functional
 
+from bertlab.callbacks.mixout import Mixout
 from bertlab.callbacks.r_drop import RDrop
+from bertlab.callbacks.sharpness_aware import SharpnessAware
 from bertlab.callbacks.step_seed import StepSeed, step_seed
 from bertlab.encoders.from_config import EncoderFromConfig
 from tests.callbacks.real import Gradients, fit_bert
@@ -110,6 +112,15 @@ def test_nothing_to_do_is_said(tmp_path: Path) -> None:
         fit([RDrop(0.0)], tmp_path, epochs=1)
     with pytest.warns(UserWarning, match="RDrop would do nothing in this training: all dropout is 0"):
         fit([RDrop()], tmp_path, epochs=1, task=TinyTask(dropout=0.0))
+    with pytest.warns(UserWarning, match="RDrop would do nothing in this training: all dropout is 0"):
+        fit([RDrop(), SharpnessAware()], tmp_path, epochs=1, task=TinyTask(dropout=0.0))  # around both passes
+
+
+def test_what_acts_within_the_passes_makes_them_differ(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    fit([RDrop(), Mixout(0.5)], tmp_path, epochs=1, task=TinyTask(dropout=0.0))
+    assert not [str(w.message) for w in recwarn if "would do nothing" in str(w.message)]
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)

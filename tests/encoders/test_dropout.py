@@ -156,7 +156,6 @@ def test_swap_takes_the_place_of_plain_dropout_alone():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_it_is_the_dropout_of_torch():
     values = torch.ones(1000, device="cuda")
     torch.manual_seed(0)

@@ -294,7 +294,6 @@ def test_bfloat16_autocast_stays_near_float32():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_on_cuda_it_is_what_it_is_on_the_cpu(model_type: str):
     encoder = Encoder(transformer(model_type)).eval()

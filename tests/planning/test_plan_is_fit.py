@@ -266,7 +266,7 @@ def test_plateaus_are_open(bert: str, texts: str, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     steps, validated = fit(*run)
     assert validated == [6, 12, 18, 24, 30, 36]
-    # Stage 1 begins with step 6; the validation before it counted for stage 0, the next one is after step 12.
+    # Stage 1 begins with step 6; the validation then is what its plateau starts from, the next one is after step 12.
     assert [row["open"] for row in rows] == [""] * 12 + ["StagedUnfreezing"] * 24
     assert "from step 12 on StagedUnfreezing may act on a metric" in said
     assert "or until its metric settles" in said

@@ -1,0 +1,46 @@
+"""Every strategy trains a BERT whose layers are compiled, as `run.compile` has them, as it trains the BERT itself.
+
+The backend is dynamo's capture alone ("eager"): what a strategy can break is the capture, with weights put in the place of
+others, hooks, parts that freeze and thaw, layers that are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertlab.encoders.pretrained import PretrainedEncoder
+from tests.callbacks.contract.fragments import FRAGMENTS, strategy, with_work
+from tests.callbacks.contract.grounds import Texts
+from tests.callbacks.contract.test_compiled import Counted
+from tests.callbacks.tiny_bert import bert_task, fit_bert, write_bert
+
+#: Why not: `run.compile` refuses it, since compiled layers have no values to look at within.
+REFUSED = "PrivateTraining"
+ON_TEXTS = [
+    fragment for fragment in FRAGMENTS if type(strategy(fragment)).__name__ not in {*Texts.left_out, REFUSED}
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bert(tmp_path_factory.mktemp("bert"), layers=6)
+
+
+@pytest.mark.parametrize("fragment", ON_TEXTS, ids=[fragment.stem for fragment in ON_TEXTS])
+def test_it_learns_the_same(fragment: Path, project: Path, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    backend, losses = Counted(), []
+    for compiled in (False, True):
+        # Masks of dropout are drawn otherwise in what is compiled.
+        task = bert_task(project, encoder=PretrainedEncoder(str(project / "model"), 0.0, 0.0), dropout=0.0)
+        if compiled:
+            task.compile_layers(backend)
+        with torch._dynamo.config.patch(recompile_limit=64):
+            _, seen = fit_bert(with_work([strategy(fragment)]), tmp_path, project, task=task, max_epochs=2)
+        losses.append(seen.losses)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert len(losses[1]) == len(losses[0]) >= 12
+    assert backend.runs > 0
