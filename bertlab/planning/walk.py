@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BaseFinetuning, EarlyStopping
+from lightning.pytorch.callbacks import BaseFinetuning, EarlyStopping, Timer
 from torch import Tensor, nn
 
 from bertlab.callbacks.classes import classes_of, flat_names
@@ -21,7 +21,6 @@ from bertlab.planning.standpoint import Standpoint
 from bertlab.planning.strategies_seen import Notes, StrategiesSeen
 from bertlab.planning.timed_steps import TimedSteps
 from bertlab.tracking.learning_rates import effective_rates
-from bertlab.tracking.time_limit import TimeLimit
 
 
 class Walk:
@@ -162,7 +161,7 @@ class Walk:
         """What the reader has to know of the numbers."""
         if any(isinstance(callback, EarlyStopping) for callback in _callbacks(self.trainer)):
             yield "EarlyStopping may end the training before its last step"
-        if any(isinstance(callback, TimeLimit) for callback in _callbacks(self.trainer)):
+        if any(isinstance(callback, Timer) for callback in _callbacks(self.trainer)):
             yield "trainer.max_time may end the training before its last step"
         for callback in _callbacks(self.trainer):
             if isinstance(callback, BaseFinetuning):

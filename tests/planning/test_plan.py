@@ -257,7 +257,8 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     ]
     own_strategies.CountsEdits.edits = 0
     run = write_run(bert, texts, strategies, trainer={"max_epochs": 1})
-    rows = plan(*run, "--plan.timed_steps=1", "--trainer.callbacks+=own_strategies.CountsEdits")
+    limit = "--trainer.max_time=00:01:00:00"
+    rows = plan(*run, "--plan.timed_steps=1", limit, "--trainer.callbacks+=own_strategies.CountsEdits")
     assert [row["open"] for row in rows] == [""] + ["AutoFreeze"] * 11
     assert own_strategies.CountsEdits.edits == 2  # in the step that warms up, and in the one that is timed
     out = said(capsys)
@@ -268,7 +269,8 @@ def test_what_nobody_knows_before_and_what_is_found_in_training(
     )
     assert "ChildTuning: the child network is not known yet, so gradients are not masked in the steps" in out
     assert "finds the child network: the data of 12 steps" in Path("runs/run/plans/0/report.html").read_text()
-    assert "without the copies of the weights that ExponentialAverage keep" in out
+    assert "without the copies of the weights that AutoFreeze and ExponentialAverage keep" in out
+    assert "trainer.max_time may end the training before its last step" in out
     assert "warning" not in out
 
 

@@ -1,7 +1,7 @@
 """Every strategy trains a BERT whose layers are compiled, as `run.compile` has them, as it trains the BERT itself.
 
-The backend is dynamo's capture alone ("eager"): what a strategy can break is the capture, with weights put in the place of
-others, hooks, parts that freeze and thaw, layers that are left out.
+The backend is dynamo's capture alone ("eager"): what a strategy can break is the capture, with weights put in the place
+of others, hooks, parts that freeze and thaw, layers that are left out.
 """
 
 from __future__ import annotations
