@@ -53,7 +53,7 @@ class GradientSurgery(Strategy):
 
     def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter]:
         """The encoder, which the tasks share."""
-        return [parameter for block in blocks for parameter in block.parameters()]
+        return [parameter for block in blocks if block.depth > 0 for parameter in block.parameters()]
 
     def apply(self, run: Run) -> None:
         """Take the gradients of each task apart, and put them together at the end of the step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_special_pieces_of_a_model_are_in_no_text(kind: str) -> None:
     encoding = text_tokenizer(tokenizer).encode("<s> old </s> é")
     assert not {0, 1} & {*encoding.ids}
     assert 2 in encoding.ids, "what is unknown is still unknown"
-    assert "".join(encoding.tokens).replace("##", "").startswith("<s>old</s>")
+    assert re.sub("##| ", "", "".join(encoding.tokens)).startswith("<s>old</s>")
     untouched = json.loads(tokenizer.to_str())
     untouched["added_tokens"] = []
     assert {0, 1} & {*Tokenizer.from_str(json.dumps(untouched)).encode("<s> old </s> é").ids}, "it would be"
