@@ -35,7 +35,7 @@ class AutoFreeze(Strategy):
     """
 
     touches: ClassVar[set[str]] = {"trainable", "gradients"}
-    keeps_copies: ClassVar[bool] = True
+    keeps_copies: bool = True
 
     def __init__(self, interval_fraction: float = 0.05, percentile: float = 50.0) -> None:
         if not 0 < interval_fraction < 0.5:

@@ -96,7 +96,7 @@ class Strategy(Conducted):
     needs_tasks: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
     sets_weights: ClassVar[bool] = False
-    keeps_copies: ClassVar[bool] = False
+    keeps_copies: bool = False
 
     #: the task whose first weights it has made (`initialise`, `extend`).
     weights_made_for: LightningModule | None = None
