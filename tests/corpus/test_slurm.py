@@ -43,6 +43,20 @@ def test_arguments_are_handed_to_sbatch(slurm: Path, tmp_path: Path) -> None:
     assert f"export PATH={Path(sys.executable).parent}" in scripts[0]
 
 
+def test_a_time_that_yaml_makes_a_number_of_is_refused(
+    slurm: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """12:00:00 without quotes would be 43,200 minutes."""
+    (tmp_path / "text.txt").write_text(google_text(4))
+    own = tmp_path / "time.yaml"
+    own.write_text("executor:\n  init_args:\n    time: 12:00:00\n")
+    with pytest.raises(SystemExit):
+        corpus(write_config(tmp_path), *flags_of("slurm"), "--config", str(own))
+    message = capfd.readouterr().err
+    assert 'key "time"' in message
+    assert "43200" in message
+
+
 def test_tasks_are_waited_for_to_their_end(slurm: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(google_text(2))
     ends = tmp_path / "ends"
