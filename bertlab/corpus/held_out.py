@@ -11,7 +11,7 @@ Documents = npt.NDArray[np.int64]
 
 
 def hold_out(
-    documents: int, fraction: float, seed: int, least: int, called: str = "documents,"
+    documents: int, fraction: float, seed: int, least: int, called: str = "documents"
 ) -> tuple[Documents, Documents]:
     """Divide a corpus by document, at random.
 
@@ -40,7 +40,7 @@ def hold_out(
         ]
         both = " and " if documents < least else ", or "
         raise ValueError(
-            f"the store has {documents} {called} of which {held} would be held out for validation "
+            f"the store has {documents} {called}, of which {held} would be held out for validation "
             f"(data.init_args.validation_fraction: {fraction}); training, and validation, need {least} {parts} each: "
             f"take a larger corpus, or set {both.join(advice)}"
         )

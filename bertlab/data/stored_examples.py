@@ -89,9 +89,7 @@ class StoredExamples:
             train, held = hold_out(len(self.store.document_starts) - 1, share, seed, least)
             return {"train": train, "validation": held}
         texts, of_document = np.unique(self.store.document_texts, return_inverse=True)
-        train, held = hold_out(
-            len(texts), share, seed, least, "texts, of which long ones are several documents,"
-        )
+        train, held = hold_out(len(texts), share, seed, least, "texts (long ones are several documents)")
         is_held = np.isin(of_document, held)
         return {"train": np.flatnonzero(~is_held), "validation": np.flatnonzero(is_held)}
 
