@@ -47,9 +47,8 @@ class RDrop(Strategy):
         """See whether anything makes the two passes differ: dropout, or another strategy."""
         callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         strategies = [c for c in callbacks if isinstance(c, Strategy) and "loss" in c.touches]
-        others = [
-            c for c in strategies if c.nesting < self.nesting
-        ]  # within the passes; those around see both alike
+        # Within the passes: what stands around them does the same to both.
+        others = [c for c in strategies if c.nesting < self.nesting]
         modules = (inner for block in blocks for module in block.modules for inner in module.modules())
         self.passes_differ = bool(others) or any(map(has_dropout, modules))
 

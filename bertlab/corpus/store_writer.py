@@ -54,11 +54,13 @@ def _write_texts(path: Path, shards: Sequence[Path]) -> None:
     before, last, divided = 0, -1, False
     with path.open("wb") as file:
         for shard in shards:
-            begun, *of_shard = np.fromfile(token_path(shard.parent, int(shard.name), "texts"), "<u4")
-            texts = before + np.array(of_shard, dtype="<i8")
+            begun, of_shard = np.split(
+                np.fromfile(token_path(shard.parent, int(shard.name), "texts"), "<u4"), [1]
+            )
+            texts = before + of_shard.astype("<i8")
             divided |= bool((np.diff(texts, prepend=last) == 0).any())
             last = int(texts[-1]) if len(texts) else last
-            before += int(begun)
+            before += int(begun[0])
             texts.tofile(file)
     if not divided:
         path.unlink()

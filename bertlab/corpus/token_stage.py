@@ -56,8 +56,8 @@ class TokenStage(Stage):
         every = read_text_shard(self.text, shard)
         kept = [number for number in range(len(every)) if number not in left_out]
         documents = [every[number] for number in kept]
-        begun, *of_text = np.fromfile(texts_path(self.text, shard), "<u4")
-        texts = np.array(of_text, dtype=np.int64)[kept]
+        begun, of_text = np.split(np.fromfile(texts_path(self.text, shard), "<u4"), [1])
+        texts = of_text[kept]
         flat = [sentence for sentences in documents for sentence in sentences]
         tokens, lengths = self._encode(flat)
         has_tokens = lengths > 0

@@ -93,8 +93,9 @@ class PackedLayer(nn.Module):
         What stands in the place of a linear layer may give another type, which `packed_attention` looks at.
         """
         inner = self.attention.self
-        plain = all(_is_plain(linear) for linear in (inner.query, inner.key, inner.value))
-        return plain and flash.takes(hidden.device, product_dtype(hidden), inner.attention_head_size)
+        if not flash.takes(hidden.device, product_dtype(hidden), inner.attention_head_size):
+            return False
+        return all(_is_plain(linear) for linear in (inner.query, inner.key, inner.value))
 
     def _first_only(self, hidden: Tensor, packing: Packing) -> Tensor:
         first = hidden.index_select(0, packing.starts)

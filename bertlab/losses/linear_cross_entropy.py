@@ -164,13 +164,10 @@ def _decoder(hidden: Tensor, weight: Tensor, bias: Tensor) -> _Decoder:
     30,522 classes the matrix units would take kernels that are half as fast.
     """
     dtype = product_dtype(hidden)
-    missing = -len(weight) % (MULTIPLE_CPU if hidden.device.type == "cpu" else MULTIPLE_ELSEWHERE)
-    parts = weight.detach().to(dtype), bias.detach().to(dtype)
-    if not missing:
-        return _Decoder(*parts)
-    return _Decoder(
-        functional.pad(parts[0], (0, 0, 0, missing)), functional.pad(parts[1], (0, missing), value=-torch.inf)
-    )
+    multiple = MULTIPLE_CPU if hidden.device.type == "cpu" else MULTIPLE_ELSEWHERE
+    padded = pad_rows(weight.detach().to(dtype), multiple)
+    never = (0, len(padded) - len(weight))
+    return _Decoder(padded, functional.pad(bias.detach().to(dtype), never, value=-torch.inf))
 
 
 def _chunks(

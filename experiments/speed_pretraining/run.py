@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,15 @@ def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Every case, over the seeds; all systems of a seed in turn, or one after the other."""
     for bench, systems in benches(study, FITS):
         alone = {system: partial(bench.fit, system, settings) for system, settings in systems.items()}
-        found = cache(partial(trained_in_turn, bench, systems))
-        for system in systems:
-            known_by = {"case": bench.name, "seed": bench.seed, "system": system}
-            run = partial(lambda found, system: found()[system], found, system)
-            yield known_by, run if bench.case["in_turn"] else alone[system]
+        found = in_turns(bench, systems) if bench.case["in_turn"] else alone
+        for system, run in found.items():
+            yield {"case": bench.name, "seed": bench.seed, "system": system}, run
+
+
+def in_turns(bench: Bench, systems: dict[str, dict[str, Any]]) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What gives the row of each system; the first that is called trains all of them in turn."""
+    found = cache(partial(trained_in_turn, bench, systems))
+    return {system: partial(lambda system: found()[system], system) for system in systems}
 
 
 def benches(study: dict[str, Any], fits: Path) -> Iterator[tuple[Bench, dict[str, dict[str, Any]]]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from transformers import BertConfig
 
 from experiments.flops import training_flops
-from experiments.speed_pretraining.run import benches, trained_in_turn
+from experiments.speed_pretraining.run import benches, in_turns
 from experiments.speed_pretraining.systems import Bench
 from experiments.speed_pretraining_gpu.report import report
 from experiments.study import Run, carry_out, study_options, work_folder
@@ -37,15 +37,14 @@ def main() -> None:
 def runs(study: dict[str, Any]) -> Iterator[Run]:
     """Every seed with every case; the systems train in turn."""
     for bench, systems in sorted(benches(study, FITS), key=lambda found: found[0].seed):
-        found = cache(partial(trained_in_turn, bench, systems))
-        for system in systems:
+        for system, run in in_turns(bench, systems).items():
             known_by = {"case": bench.name, "seed": bench.seed, "system": system}
-            yield known_by, partial(measured, bench, found, system)
+            yield known_by, partial(measured, bench, run)
 
 
-def measured(bench: Bench, found: Callable[[], Mapping[str, dict[str, Any]]], system: str) -> dict[str, Any]:
+def measured(bench: Bench, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The row of a system, with the TFLOP/s that the model asks for at its rate."""
-    row = found()[system]
+    row = run()
     steps, model = bench.drawn[bench.case["warm_up_steps"] :], BertConfig(**bench.size)
     seconds = sum(step.tokens for step in steps) / row["tokens_per_second"]
     return row | {"model_tflops": sum(training_flops(model, step) for step in steps) / seconds / 1e12}

@@ -48,7 +48,7 @@ def tiny_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     store = write_store(tmp_path / "store", documents=40)
     monkeypatch.setattr(cpu_run, "token_store", lambda _: store)
     monkeypatch.setattr(systems, "run_command", in_this_process)
-    monkeypatch.setattr(run, "trained_in_turn", one_after_the_other)
+    monkeypatch.setattr(cpu_run, "trained_in_turn", one_after_the_other)
     monkeypatch.setattr(run, "FITS", tmp_path / "fits")
     found = load_study(run.FOLDER, quick=True)
     found["sizes"]["base"]["vocab_size"] = 65

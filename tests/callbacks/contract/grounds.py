@@ -12,7 +12,7 @@ from torch import nn
 
 from bertlab.callbacks.strategy import Strategy
 from bertlab.optimizers.row_adamw import RowAdamW
-from tests.callbacks.contract.fragments import task
+from tests.callbacks.contract.fragments import FRAGMENTS, strategy, task
 from tests.callbacks.tiny import CLASSES, G, TinyData, fit
 from tests.callbacks.tiny_bert import STEPS, bert_data, bert_task, fit_bert
 from tests.system.tiny_project import TABLE_ROWS
@@ -142,3 +142,7 @@ class Texts(Ground):
             **trainer_args,
         )
         return made, made.trainer
+
+
+#: The fragments of strategies that can be used on texts.
+ON_TEXTS = [fragment for fragment in FRAGMENTS if type(strategy(fragment)).__name__ not in Texts.left_out]

@@ -12,18 +12,11 @@ import torch
 from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, SaveAfter, run, strategy, with_work
-from tests.callbacks.contract.grounds import Texts
+from tests.callbacks.contract.grounds import ON_TEXTS
 from tests.callbacks.contract.pairs import CLIP
-from tests.callbacks.tiny_bert import Seen, bert_task, fit_bert, write_bert
+from tests.callbacks.tiny_bert import Seen, bert_task, fit_bert
 
 pytestmark = pytest.mark.gpu
-
-ON_TEXTS = [fragment for fragment in FRAGMENTS if type(strategy(fragment)).__name__ not in Texts.left_out]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bert(tmp_path_factory.mktemp("bert"), layers=6)
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
