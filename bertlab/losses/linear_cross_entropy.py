@@ -161,7 +161,7 @@ def _decoder(hidden: Tensor, weight: Tensor, bias: Tensor) -> _Decoder:
     """The decoder in the precision of autocast where it is on, else in that of the states.
 
     On an accelerator with classes behind it that are never predicted, so that their number is a multiple of 64: for
-    30,522 classes the matrix units would take kernels that are half as fast.
+    30,522 classes an H200 took kernels of an older generation.
     """
     dtype = product_dtype(hidden)
     multiple = MULTIPLE_CPU if hidden.device.type == "cpu" else MULTIPLE_ELSEWHERE
