@@ -18,6 +18,7 @@ from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import PipelineStats
 
+from bertlab.corpus.atomic_files import write_whole
 from bertlab.corpus.executors import BuildError, run_pool
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.stage_run import StageRun
@@ -100,10 +101,9 @@ class JobNumbers:
     def __call__(self, printed: str) -> str:
         """The number of the job: of `Submitted batch job 17` it is the last word, of `17;cluster` the first part."""
         number = printed.rsplit(maxsplit=1)[-1].partition(";")[0]
-        with Path(self._path).open("a", encoding="utf-8") as file:
-            file.write(f"{number}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        path = Path(self._path)
+        before = path.read_bytes() if path.exists() else b""
+        write_whole(path, before + f"{number}\n".encode())
         return number
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from bertlab.corpus.awaited_shards import AwaitedShards
 from bertlab.corpus.datatrove_executor import DatatroveExecutor
 from bertlab.corpus.executors import BuildError
+from bertlab.corpus.interrupts import held_interrupts
 from bertlab.corpus.slurm_queue import SlurmQueue
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.stage_run import StageRun
@@ -109,7 +110,8 @@ class DatatroveSlurm(DatatroveExecutor):
             logging_dir=str(run.folder),
         )
         try:
-            executor.run()
+            with held_interrupts():  # a job whose number is not written down could not be cancelled
+                executor.run()
         except subprocess.CalledProcessError as error:
             raise BuildError(
                 f"sbatch did not take the job (exit status {error.returncode}); what it said stands above. Look at "

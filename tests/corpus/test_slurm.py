@@ -112,16 +112,22 @@ def test_a_controller_that_stays_away_is_an_error(
     assert "squeue failed 3 times: slurm_load_jobs error: Unable to contact slurm controller" in message
 
 
-def stopped(slurm: Path, config: Path, by: signal.Signals) -> int:
-    """Start a build, and stop it when its first job is submitted, which does not begin before."""
-    (slurm / "hold").touch()
-    # Ctrl-C is ignored by what a shell runs in the background, and by all that is started from there.
+def command(config: Path) -> list[str]:
+    """Of a build that Ctrl-C stops.
+
+    It is ignored by what a shell runs in the background, and by all that is started from there.
+    """
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from bertlab.cli import main; main(sys.argv[1:])"
     )
-    command = [sys.executable, "-c", script, "corpus", "--config", str(config), *flags_of("slurm")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    return [sys.executable, "-c", script, "corpus", "--config", str(config), *flags_of("slurm")]
+
+
+def stopped(slurm: Path, config: Path, by: signal.Signals) -> int:
+    """Start a build, and stop it when its first job is submitted, which does not begin before."""
+    (slurm / "hold").touch()
+    with subprocess.Popen(command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list(config.parent.glob(".small.part/*/datatrove/*/jobs.txt")):
             time.sleep(0.001)
         process.send_signal(by)
@@ -148,6 +154,15 @@ def test_stopped_by_hand_it_cancels_its_job(slurm: Path, tmp_path: Path) -> None
     assert len(list(slurm.glob("jobs/*/cancelled"))) == 1
     corpus(config, *flags_of("slurm"))
     assert content(tmp_path / "small") == content(tmp_path / "whole")
+
+
+def test_stopped_by_hand_while_it_submits_it_cancels_the_job_too(slurm: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(google_text(40))
+    (slurm / "interrupt").touch()
+    (slurm / "hold").touch()
+    result = subprocess.run(command(write_config(tmp_path)), capture_output=True, check=False)
+    assert b"KeyboardInterrupt" in result.stderr
+    assert len(list(slurm.glob("jobs/*/cancelled"))) == 1
 
 
 def test_other_settings_are_safe_from_jobs_of_the_old_ones(slurm: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 It runs the scripts that it is given. Its state lies in the folder that FAKE_SLURM names, a folder for each job; files
 there change what it does: `blind` (tasks do not see the folder that it names, as nodes without a share), `stop` (tasks
 are killed before they have said anything, as by a limit of memory), `down` (squeue fails as often as it says), `hold`
-(jobs wait as long as it is there).
+(jobs wait as long as it is there), `interrupt` (Ctrl-C reaches whoever submits, before the number of the job is said).
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def sbatch(args: list[str]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    if (HOME / "interrupt").exists():  # as from a terminal: to all of them
+        os.kill(os.getppid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
     print(f"Submitted batch job {number}")
 
 
