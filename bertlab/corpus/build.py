@@ -29,7 +29,7 @@ from bertlab.corpus.store_writer import write_arrays, write_meta
 from bertlab.corpus.summary import summarize
 from bertlab.corpus.text_stage import TextStage, signatures_path
 from bertlab.corpus.token_stage import TokenStage
-from bertlab.corpus.token_store import TOKENIZER, TokenStore
+from bertlab.corpus.token_store import SUMMARY, TOKENIZER, TokenStore
 from bertlab.corpus.tokenizer_identity import fingerprint, identity_hash
 from bertlab.corpus.vocabulary import TrainedVocabulary, Vocabulary, unknown_id
 
@@ -228,9 +228,10 @@ class CorpusBuild:
         paths = [tokens.folder / f"{shard:05d}" for shard in range(shards)]
         try:
             summary = summarize(self.name, text, tokens, shards, duplicates)
-            counts = write_arrays(store, paths, tokens.dtype)
+            divided = summary["read"]["further_parts"] > 0
+            counts = write_arrays(store, paths, tokens.dtype, divided)
             shutil.copytree(work / TOKENIZER, store / TOKENIZER)
-            write_json(store / "summary.json", summary)
+            write_json(store / SUMMARY, summary)
             write_report(store / "report.html", summary)
             facts = {
                 "counts": {**counts, "words": summary["words"], "characters": summary["characters"]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from bertlab.corpus.document import Document
 from bertlab.corpus.text_stream import divided
@@ -14,10 +14,24 @@ def parts_of(text: str, limit: int) -> Iterator[Document]:
     >>> [(document.text, document.part) for document in parts_of("one two three", 8)]
     [('one two', 0), ('three', 1)]
     """
-    pieces: Sequence[str] = [text] if len(text) <= limit else divided(text, limit)
-    for part, piece in enumerate(pieces):
+    return of_pieces(enumerate([text] if len(text) <= limit else divided(text, limit)))
+
+
+def of_pieces(pieces: Iterable[tuple[int, str]]) -> Iterator[Document]:
+    """A document for each piece of text that is not blank.
+
+    Args:
+        pieces: each with its number, 0 where a text begins.
+
+    >>> [(document.text, document.part) for document in of_pieces([(0, "one"), (0, " "), (1, "two"), (2, "three")])]
+    [('one', 0), ('two', 0), ('three', 1)]
+    """
+    part = 0
+    for number, piece in pieces:
+        part = part if number else 0
         if piece.strip():
             yield Document(piece, part=part)
+            part += 1
 
 
 def until_blank(

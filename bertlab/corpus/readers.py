@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertlab.corpus.document import Document
-from bertlab.corpus.document_parts import parts_of, until_blank
+from bertlab.corpus.document_parts import of_pieces, parts_of, until_blank
 from bertlab.corpus.packaged_prose import news, papers
 from bertlab.corpus.reader import FileReader, Reader
-from bertlab.corpus.text_stream import Errors, files_of, lines
+from bertlab.corpus.text_stream import Errors, files_of, line_parts, lines
 from bertlab.sources.catalogue import find
 from bertlab.sources.json_record import json_record
 from bertlab.sources.packaged import fetch
@@ -55,13 +55,11 @@ class PlainText(FileReader):
     def documents(self, limit: int) -> Iterator[Document]:
         """As `Reader.documents`."""
         for path in files_of(self.path):
-            every = lines(path, self.errors, limit)
             if self.document == "line":
-                yield from (Document(line) for line in every if line.strip())
-            elif self.document == "paragraph":
-                yield from until_blank(every, limit)
+                yield from of_pieces(line_parts(path, self.errors, limit))
             else:
-                yield from until_blank(every, limit, blank_ends=False)
+                every = lines(path, self.errors, limit)
+                yield from until_blank(every, limit, blank_ends=self.document == "paragraph")
 
 
 @dataclass(frozen=True)

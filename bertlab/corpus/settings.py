@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bertlab.corpus.token_store import read_meta
+from bertlab.corpus.atomic_files import read_json
+from bertlab.corpus.token_store import FORMAT_WITHOUT_TEXTS, SUMMARY, read_meta
 
 NAMES = ("file", "hub", "package")  # keys by which an identity says what it is of
 
@@ -67,6 +68,14 @@ def refuse_other_store(store: Path, plan: dict[str, Any]) -> None:
         )
     if known["revision"] != plan["revision"]:
         raise ValueError(f"{store}: the finished store was made by another version of the build. " + advice)
+    summary = store / SUMMARY  # its absence is a damage, which is found when the store is opened
+    parts = read_json(summary)["read"]["further_parts"] if summary.is_file() else 0
+    if parts and meta["format"] <= FORMAT_WITHOUT_TEXTS:
+        raise ValueError(
+            f"{store}: the finished store was made by a version of the build that took the {parts} further parts of "
+            "long texts for texts of their own, so that a random next sentence may come from the same text. "
+            + advice
+        )
 
 
 def _names(sources: list[dict[str, Any]]) -> set[str]:

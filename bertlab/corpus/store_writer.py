@@ -16,13 +16,14 @@ from bertlab.corpus.token_store import ARRAYS, FORMAT, FORMAT_WITHOUT_TEXTS, MET
 BLOCK = 1 << 22  # values at once, so that memory does not grow with the store
 
 
-def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, int]:
+def write_arrays(folder: Path, shards: Sequence[Path], dtype: str, divided: bool) -> dict[str, int]:
     """Write the arrays from the files of the shards.
 
     Args:
         folder: of the store, which is there.
         shards: path of each shard's files without the last part of the name, in order.
         dtype: of the tokens.
+        divided: whether any text was too long for one document: which text each is of is written too.
 
     Returns:
         How many tokens, sentences and documents there are.
@@ -45,25 +46,21 @@ def write_arrays(folder: Path, shards: Sequence[Path], dtype: str) -> dict[str, 
     with (folder / WORDS).open("wb") as file:
         for block in _blocks(shards, "words", "<u4"):
             block.tofile(file)
-    _write_texts(folder / TEXTS, shards)
+    if divided:
+        _write_texts(folder / TEXTS, shards)
     return counts
 
 
 def _write_texts(path: Path, shards: Sequence[Path]) -> None:
-    """Which text each document is of; no file where each is one of its own."""
-    before, last, divided = 0, -1, False
+    """Which text each document is of."""
+    before = 0
     with path.open("wb") as file:
         for shard in shards:
             begun, of_shard = np.split(
                 np.fromfile(token_path(shard.parent, int(shard.name), "texts"), "<u4"), [1]
             )
-            texts = before + of_shard.astype("<i8")
-            divided |= bool((np.diff(texts, prepend=last) == 0).any())
-            last = int(texts[-1]) if len(texts) else last
+            (before + of_shard.astype("<i8")).tofile(file)
             before += int(begun[0])
-            texts.tofile(file)
-    if not divided:
-        path.unlink()
 
 
 def _blocks(shards: Iterable[Path], name: str, dtype: str) -> Iterable[np.ndarray]:

@@ -63,6 +63,12 @@ def lines(path: Path, errors: Errors = "strict", limit: int = 1_000_000) -> Iter
     Raises:
         ValueError: the file is empty, binary, or not UTF-8; the message names the byte.
     """
+    return (piece for _, piece in line_parts(path, errors, limit))
+
+
+def line_parts(path: Path, errors: Errors, limit: int) -> Iterator[tuple[int, str]]:
+    """As `lines`, each with the number of the piece that it is of its line: 0 where a line begins."""
+    part = 0
     # Of a line that has no end yet; joined once, so that a long line costs linear time.
     pending: list[str] = []
     length = 0
@@ -71,16 +77,17 @@ def lines(path: Path, errors: Errors = "strict", limit: int = 1_000_000) -> Iter
         pending.append(first)
         length += len(first)
         if rest:
-            yield from _pieces("".join(pending), limit)
-            for line in rest[:-1]:
-                yield from _pieces(line, limit)
+            for line in ("".join(pending), *rest[:-1]):
+                yield from enumerate(_pieces(line, limit), start=part)
+                part = 0
             pending, length = [rest[-1]], len(rest[-1])
         elif length > limit:
             *whole, last = _pieces("".join(pending), limit)
-            yield from whole
+            yield from enumerate(whole, start=part)
+            part += len(whole)
             pending, length = [last], len(last)
     if length:
-        yield from _pieces("".join(pending), limit)
+        yield from enumerate(_pieces("".join(pending), limit), start=part)
 
 
 def _pieces(text: str, limit: int) -> Iterator[str]:

@@ -14,8 +14,9 @@ from bertlab.corpus.tokenizer_identity import differing_pieces, fingerprint, ide
 from bertlab.sources.cache import cache_folder
 
 FORMAT = 3  # raise when what is stored changes; a store of a newer format is refused
-FORMAT_WITHOUT_TEXTS = 2  # of a store whose documents are a text each: older versions of bertlab read it too
+FORMAT_WITHOUT_TEXTS = 2  # of a store none of whose texts was divided: older versions of bertlab read it too
 META = "meta.json"
+SUMMARY = "summary.json"
 TOKENIZER = "tokenizer"
 #: The arrays: attribute of the store → (file, dtype; None: of the tokens, as meta.json says).
 ARRAYS = {
@@ -47,8 +48,7 @@ class TokenStore:
         document_words: (documents,) uint32 white-space separated words of each document, which perplexity per word is
             reckoned by; None in stores of format 1, which did not hold them.
         document_texts: (documents,) int64, ascending: number of the text that each document is of, since long texts are
-            divided into several documents; None where each document is a text of its own, or the store is of an older
-            format, which did not tell.
+            divided into several documents; None where none was, or the store is of an older format, which did not tell.
         tokenizer_hash: of the tokenizer that made it; see `bertlab.corpus.tokenizer_identity`.
         settings: how it was built.
     """
@@ -93,6 +93,17 @@ class TokenStore:
         )
         _check_ends(store)
         return store
+
+    @property
+    def content_hash(self) -> str:
+        """Of its tokens, sentences, documents and texts, as meta.json has their checksums."""
+        files = read_meta(self.folder)["files"]
+        held = {
+            file: files[file]["sha256"]
+            for file in (*(file for file, _ in ARRAYS.values()), TEXTS)
+            if file in files
+        }
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     @property
     def tokenizer_folder(self) -> Path:

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -81,14 +82,15 @@ def test_crlf_and_byte_order_mark_change_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "small/tokens.bin").read_bytes() == (tmp_path / "crlf/tokens.bin").read_bytes()
 
 
-def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["file", "line"])
+def test_a_line_of_ten_megabytes(unit: str, tmp_path: Path) -> None:
     sentence = "The quick brown fox jumps over the lazy dog again. "
     count = 10_000_000 // len(sentence)
-    (tmp_path / "text.txt").write_text(sentence * count)
+    (tmp_path / "text.txt").write_text(sentence * count + "\nAnother line." * (unit == "line"))
     splitter = {"class_path": "bertlab.corpus.sentences.SentenceSplitter"}
     reader = {
         "class_path": "bertlab.corpus.readers.PlainText",
-        "init_args": {"path": str(tmp_path / "text.txt")},
+        "init_args": {"path": str(tmp_path / "text.txt"), "document": unit},
     }
     corpus(
         write_config(tmp_path, documents=[reader], sentences=splitter, shard_characters=2_000_000),
@@ -96,8 +98,11 @@ def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
     )
     store = TokenStore.open(tmp_path / "small")
     summary = json.loads((tmp_path / "small/summary.json").read_text())
-    assert summary["words"] == 10 * count, "cut between words alone"
-    assert len(store.tokens) == 11 * count
+    more = 2 * (unit == "line")
+    assert summary["words"] == 10 * count + more, "cut between words alone"
+    assert len(store.tokens) >= 11 * count
+    texts_of = np.array(store.document_texts)
+    assert np.diff(texts_of).tolist() == [0] * (10_000_000 // LIMIT - 1) + [1] * (unit == "line")
     assert summary["read"]["further_parts"] == 10_000_000 // LIMIT - 1
 
 

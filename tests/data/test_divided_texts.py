@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,20 @@ def test_a_store_without_divided_texts_is_as_it_was(tmp_path: Path) -> None:
     assert store.document_texts is None
     assert not (store.folder / "document_texts.bin").exists()
     assert '"format": 2' in (store.folder / "meta.json").read_text()
+
+
+def test_a_store_that_took_parts_for_texts_is_not_taken_for_a_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As earlier versions made them: without `document_texts.bin`."""
+    store = plain_text(tmp_path, {"a.txt": long_text(0, 120), "b.txt": long_text(1, 6)})
+    meta = json.loads((store.folder / "meta.json").read_text())
+    meta["format"] = 2
+    del meta["files"]["document_texts.bin"]
+    (store.folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(SystemExit):
+        corpus(tmp_path / "corpus.yaml")
+    assert "further parts of long texts for texts of their own" in capsys.readouterr().err
 
 
 def test_one_long_text_has_no_other_document(tmp_path: Path) -> None:
