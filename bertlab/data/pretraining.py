@@ -8,11 +8,18 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.pretraining_options import check_course, check_options, check_positions
-from bertlab.data.store_vocabulary import TOKENIZER_HASH, check_encoder_vocabulary, check_same_vocabulary
+from bertlab.data.store_vocabulary import (
+    CONTENT_HASH,
+    TOKENIZER_HASH,
+    check_encoder_vocabulary,
+    check_same_content,
+    check_same_vocabulary,
+)
 from bertlab.data.stored_examples import ExampleOptions, StoredExamples
 from bertlab.data.stream_position import StreamPosition
 from bertlab.interfaces import Course, Growth
@@ -206,10 +213,12 @@ class PretrainingData(LightningDataModule):
         return DataLoader(examples, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples consumed, of all ranks: one number; what vocabulary they are of; and the passes before them."""
+        """The samples consumed, of all ranks: one number; of what store they are; and the passes before them."""
         if self.trainer is None or self.trainer.fit_loop.max_batches == float("inf"):
             return {}
-        state = self._position.state_dict(self.trainer) | {TOKENIZER_HASH: self.examples.store.tokenizer_hash}
+        store = self.examples.store
+        state = self._position.state_dict(self.trainer)
+        state |= {TOKENIZER_HASH: store.tokenizer_hash, CONTENT_HASH: store.content_hash}
         passes = self.examples.training.passes_before(self._position.taken(self.trainer))
         return state | ({PASSES: passes} if passes else {})
 
@@ -217,9 +226,11 @@ class PretrainingData(LightningDataModule):
         """Go on where the checkpoint was saved.
 
         Raises:
-            ValueError: the store was of another vocabulary then.
+            ValueError: the store was of another vocabulary then, or, where training goes on, held other text.
         """
         check_same_vocabulary(self.examples.store, state_dict)
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_same_content(self.examples.store, state_dict)
         self._position.load_state_dict(state_dict)
         self.examples.remember(state_dict.get(PASSES, {}))
 

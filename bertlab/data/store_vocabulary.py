@@ -1,4 +1,4 @@
-"""Whether a token store is of the vocabulary that an encoder, or a checkpoint, was trained with."""
+"""Whether a token store is the one, or of the vocabulary, that an encoder or a checkpoint was trained with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from bertlab.corpus.token_store import TokenStore
 
 #: Key, in the state of the data in a checkpoint, of the hash of the store's tokenizer.
 TOKENIZER_HASH = "tokenizer"
+#: Key of the hash of the store's content.
+CONTENT_HASH = "store"
 SHOWN = 12  # digits of a hash in a message
 
 
@@ -50,4 +52,23 @@ def check_same_vocabulary(store: TokenStore, state: Mapping[str, Any]) -> None:
             f"than the store that the checkpoint was trained on (tokenizer {known[:SHOWN]}). Take that one, which the "
             "config.yaml of its run names, or build the corpus with its vocabulary: "
             "bertlab.corpus.vocabulary.GivenVocabulary, source: <that store>/tokenizer."
+        )
+
+
+def check_same_content(store: TokenStore, state: Mapping[str, Any]) -> None:
+    """Refuse to go on in a store of other text than the one that a checkpoint was trained on.
+
+    Args:
+        store: of the data.
+        state: of the data in the checkpoint; older ones do not say what the store held.
+
+    Raises:
+        ValueError: it holds other text.
+    """
+    if state.get(CONTENT_HASH, store.content_hash) != store.content_hash:
+        raise ValueError(
+            f"data.init_args.store: {store.folder} holds other text than the store that the checkpoint was trained on. "
+            "The samples that it has seen are counted in that one, and texts that it was trained on may be held out "
+            "here. Take that one, which the config.yaml of its run names; or go on with this text in a run of its own, "
+            "from what `bertlab export` makes of the checkpoint (source of the encoder)."
         )

@@ -1,6 +1,6 @@
 """Where in a stream of samples a training run is: derived from optimizer steps, kept as one number.
 
-A second one is kept where a run went on with other batch sizes than it had begun with.
+Beside it are kept, where a second stream was begun, the samples of each.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ class StreamPosition:
     def __init__(self, schedule: Callable[[int], StepSchedule]) -> None:
         self._make = schedule
         self._schedule: StepSchedule | None = None
-        #: samples that the checkpoint says, and how many of them are beyond its schedule; until the trainer is
-        #: restored too.
-        self._resumed: tuple[int, int] | None = None
+        #: samples of each stream that was begun, as the checkpoint says; until the trainer is restored too.
+        self._resumed: list[int] | None = None
         self._shift = 0  # samples taken beyond those of the schedule, all of them of the first stream
 
     def renew(self) -> None:
@@ -50,32 +49,28 @@ class StreamPosition:
         """Samples consumed by the optimizer steps taken, of all ranks.
 
         Raises:
-            ValueError: the checkpoint's number cannot be matched with the schedule.
+            ValueError: see `taken`.
         """
-        schedule = self.schedule(trainer)
-        planned = schedule.samples_before(trainer.global_step)
-        if self._resumed is not None:
-            consumed, known = self._resumed
-            self._shift = consumed - planned
-            step = min(trainer.global_step, schedule.total_steps - 1)
-            if self._shift != known and schedule.step(step).stream > 0:
-                raise ValueError(
-                    f"The checkpoint has consumed {consumed} samples in {trainer.global_step} optimizer steps; "
-                    f"with phases, batch_size and trainer.max_steps as they are now, it would be {planned + known}. "
-                    "They may change during the first length of sequences only: set them as they were."
-                )
-            self._resumed = None
-        return planned + self._shift
+        return sum(self.taken(trainer))
 
     def taken(self, trainer: Trainer) -> list[int]:
         """Of the samples consumed, those of each stream that was begun.
 
         Raises:
-            ValueError: see `samples`.
+            ValueError: the checkpoint's numbers cannot be matched with the schedule.
         """
-        self.samples(trainer)
-        found = self.schedule(trainer).taken(trainer.global_step)
-        return [found[0] + self._shift, *found[1:]] if found else []
+        planned = self.schedule(trainer).taken(trainer.global_step)
+        if self._resumed is not None:
+            if self._resumed[1:] != planned[1:]:
+                raise ValueError(
+                    f"The checkpoint has consumed {_listed(self._resumed)} samples of the lengths of sequences in "
+                    f"{trainer.global_step} optimizer steps; with phases, batch_size and trainer.max_steps as they are "
+                    f"now, it would be {_listed(planned)}. They may change during the first length only, and such that "
+                    "it has not ended yet: set them as they were."
+                )
+            self._shift = sum(self._resumed[:1]) - sum(planned[:1])
+            self._resumed = None
+        return [planned[0] + self._shift, *planned[1:]] if planned else []
 
     def at_first_batch(self, trainer: Trainer) -> Position | None:
         """Schedule, next step, end of the trainer's epoch, shift; asked for when the first batch is needed.
@@ -100,13 +95,17 @@ class StreamPosition:
         return (schedule, trainer.global_step, stop, self._shift) if left > 0 else None
 
     def state_dict(self, trainer: Trainer) -> dict[str, Any]:
-        """The samples consumed; with how many of them are beyond the schedule, if any are."""
-        samples = self.samples(trainer)
-        return {"samples": samples} | ({"shift": self._shift} if self._shift else {})
+        """The samples consumed; with those of each stream, where a second one was begun."""
+        taken = self.taken(trainer)
+        return {"samples": sum(taken)} | ({"taken": taken} if len(taken) > 1 else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self._resumed = int(state["samples"]), int(state.get("shift", 0))
+        self._resumed = [int(number) for number in state.get("taken", [state["samples"]])]
+
+
+def _listed(numbers: list[int]) -> str:
+    return " + ".join(f"{number}" for number in numbers)
 
 
 def _total_steps(trainer: Trainer) -> int:

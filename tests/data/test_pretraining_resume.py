@@ -121,11 +121,14 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
     fit(tmp_path, store, stop=6, limits={"max_steps": 40})
     checkpoint = tmp_path / "step=5.ckpt"
     state = torch.load(checkpoint, weights_only=False)["PretrainingData"]
-    assert state == {"samples": 50, "tokenizer": TokenStore.open(store).tokenizer_hash}
+    opened = TokenStore.open(store)
+    assert state == {"samples": 50, "tokenizer": opened.tokenizer_hash, "store": opened.content_hash}
     second = fit(tmp_path, store, resume=str(checkpoint), batch_size=7, limits={"max_steps": 8})
     assert sorted(number for _, number, *_ in second) == list(range(50, 71))
     phases = [Phase(32, 0.25), Phase(64, 0.75)]
-    with pytest.raises(ValueError, match=r"has consumed 50 samples in 5 optimizer steps; .* would be 35"):
+    with pytest.raises(
+        ValueError, match=r"consumed 50 samples .* in 5 optimizer steps; .* would be 21 \+ 14"
+    ):
         fit(tmp_path, store, resume=str(checkpoint), batch_size=7, phases=phases, limits={"max_steps": 12})
 
 
@@ -138,8 +141,46 @@ def test_what_was_changed_in_the_first_length_is_known_in_the_second(tmp_path: P
     fit(tmp_path / "killed", store, resume=str(tmp_path / "step=3.ckpt"), stop=10, **changed)
     checkpoint = str(tmp_path / "killed" / "step=9.ckpt")
     assert fit(tmp_path, store, resume=checkpoint, **changed) == [seen for seen in whole if seen[0] >= 9]
-    with pytest.raises(ValueError, match=r"72 samples in 9 optimizer steps; .* would be 81"):
+    with pytest.raises(
+        ValueError, match=r"consumed 51 \+ 21 samples .* in 9 optimizer steps; .* would be 48 \+ 24"
+    ):
         fit(tmp_path, store, resume=checkpoint, **changed | {"batch_size": 8})
+
+
+@pytest.mark.parametrize(
+    ("stop", "then"), [(9, 24), (7, 8)], ids=["the first length would go on", "it would have ended long ago"]
+)
+def test_another_end_that_moves_the_change_of_length_over_the_checkpoint_is_refused(
+    tmp_path: Path, store: str, stop: int, then: int
+) -> None:
+    phases = [Phase(32, 0.5), Phase(64, 0.5)]
+    limits = {"max_steps": 12} if stop > 7 else {"max_steps": 24}
+    fit(tmp_path, store, stop=stop, phases=phases, limits=limits)
+    with pytest.raises(ValueError, match=r"consumed .* samples of the lengths .* set them as they were"):
+        fit(
+            tmp_path,
+            store,
+            resume=str(tmp_path / f"step={stop - 1}.ckpt"),
+            phases=phases,
+            limits={"max_steps": then},
+        )
+
+
+def test_another_end_moves_a_change_of_length_that_is_still_to_come(tmp_path: Path, store: str) -> None:
+    phases = [Phase(32, 0.5), Phase(64, 0.5)]
+    fit(tmp_path, store, stop=5, phases=phases)
+    seen = fit(tmp_path, store, resume=str(tmp_path / "step=4.ckpt"), phases=phases, limits={"max_steps": 20})
+    assert seen == [
+        row for row in fit(tmp_path, store, phases=phases, limits={"max_steps": 20}) if row[0] >= 4
+    ]
+
+
+def test_a_store_of_other_text_does_not_go_on(tmp_path: Path, store: str) -> None:
+    fit(tmp_path, store, stop=4)
+    other = str(write_store(tmp_path / "other", documents=13))
+    assert TokenStore.open(other).tokenizer_hash == TokenStore.open(store).tokenizer_hash
+    with pytest.raises(ValueError, match=r"other holds other text than the store that the checkpoint"):
+        fit(tmp_path, other, resume=str(tmp_path / "step=3.ckpt"))
 
 
 def test_a_late_resume_goes_through_no_earlier_pass_and_workers_count_nothing(
