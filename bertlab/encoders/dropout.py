@@ -42,21 +42,18 @@ def _dropped(p: float) -> int:
 
 
 def draw_mask(
-    shape: torch.Size | tuple[int, ...],
-    p: float,
-    dtype: torch.dtype,
-    generator: torch.Generator | None = None,
+    shape: torch.Size | tuple[int, ...], p: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw a mask for activations on the CPU.
 
     Args:
         shape: of the activations.
         p: share that is dropped, in [0, 1).
-        dtype: of the activations.
         generator: from which it takes three numbers; None: torch's own.
 
     Returns:
-        Integers as wide as `dtype`: every bit set where an element is kept, none where it is dropped.
+        int8, so that what is kept for the backward pass is small: every bit set where an element is kept, none where it
+        is dropped.
     """
     count = math.prod(shape)
     blocks = -(-count // BLOCK)
@@ -69,8 +66,7 @@ def draw_mask(
     threshold, rest = divmod(_dropped(p), 256)
     higher = (of_blocks[:, None] < rest - 128).astype(np.int8 if threshold < 255 else np.int16)
     kept = of_elements.reshape(blocks, BLOCK) >= higher + higher.dtype.type(threshold - 128)
-    mask = torch.from_numpy(kept.view(np.int8).reshape(-1)[:count]).view(shape)
-    return mask.to(BITS[dtype.itemsize], copy=True).neg_()
+    return torch.from_numpy(kept.view(np.int8).reshape(-1)[:count]).view(shape).neg_()
 
 
 class _Words(ISeedSequence):
@@ -85,14 +81,15 @@ class _Words(ISeedSequence):
 
 def apply_mask(values: Tensor, mask: Tensor) -> Tensor:
     """`values` where the mask keeps them, 0 elsewhere; not scaled."""
-    return (values.view(mask.dtype) & mask).view(values.dtype)
+    bits = BITS[values.itemsize]
+    return (values.view(bits) & mask.to(bits)).view(values.dtype)
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
         values = values.contiguous()
-        mask = draw_mask(values.shape, p, values.dtype, generator)
+        mask = draw_mask(values.shape, p, generator)
         ctx.save_for_backward(mask)
         ctx.scale = 1 / kept_share(p)
         return apply_mask(values, mask).mul_(ctx.scale)
@@ -108,7 +105,7 @@ class _DropoutAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, residual: Tensor, p: float) -> Tensor:
         values = values.contiguous()
-        mask = draw_mask(values.shape, p, values.dtype)
+        mask = draw_mask(values.shape, p)
         ctx.save_for_backward(mask)
         ctx.scale, ctx.dtype = 1 / kept_share(p), values.dtype
         return torch.add(residual, apply_mask(values, mask), alpha=ctx.scale)

@@ -102,7 +102,7 @@ class _PlainAttention(torch.autograd.Function):
     ) -> Tensor:
         heads = qkv.shape[2]
         laid_out = _laid_out(qkv, packing)
-        masks, scale = _masks(packing.layout.groups, heads, p, qkv.dtype), 1 / kept_share(p)
+        masks, scale = _masks(packing.layout.groups, heads, p), 1 / kept_share(p)
         outputs: list[Tensor] = []
         saved: list[Tensor | None] = []
         for group, mask in zip(packing.layout.groups, masks, strict=True):
@@ -151,13 +151,13 @@ def _softmax_backward(grad: Tensor, probabilities: Tensor) -> Tensor:
     return torch.ops.aten._softmax_backward_data(grad, probabilities, 2, grad.dtype)
 
 
-def _masks(groups: Sequence[Group], heads: int, p: float, dtype: torch.dtype) -> list[Tensor | None]:
+def _masks(groups: Sequence[Group], heads: int, p: float) -> list[Tensor | None]:
     """Masks of the probabilities of each group, (bins·H, T, T), drawn at once; None without dropout."""
     if p == 0:
         return [None] * len(groups)
     shapes = [(group.bins * heads, group.width, group.width) for group in groups]
     sizes = [math.prod(shape) for shape in shapes]
-    flat = draw_mask((sum(sizes),), p, dtype).split(sizes)
+    flat = draw_mask((sum(sizes),), p).split(sizes)
     return [mask.view(shape) for mask, shape in zip(flat, shapes, strict=True)]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertlab.encoders import flash_attention as flash
+from bertlab.encoders.activated_linear import activated_linear
 from bertlab.encoders.dropout import dropout_add
 from bertlab.encoders.packed_attention import first_token_attention, packed_attention
 from bertlab.encoders.packing import Packing
@@ -122,8 +123,17 @@ class PackedLayer(nn.Module):
 
     def conclude(self, context: Tensor, hidden: Tensor) -> Tensor:
         """All that follows the attention: its (…, N, H, E) and the layer's (…, N, D) input to (…, N, D)."""
-        attended = _residual(self.attention.output, context.flatten(-2), hidden)
-        return _residual(self.output, self.intermediate(attended), attended)
+        part = self.attention.output
+        attended = _residual(part, part.dense(context.flatten(-2)), hidden)
+        return _residual(self.output, self._feed_forward(attended), attended)
+
+    def _feed_forward(self, attended: Tensor) -> Tensor:
+        """Both dense layers with the activation function between them."""
+        activation = getattr(self.intermediate, "intermediate_act_fn", None)
+        dense, compiling = self.output.dense, torch.compiler.is_compiling()
+        if activation is None or compiling or attended.device.type != "cpu" or not _is_plain(dense):
+            return dense(self.intermediate(attended))
+        return activated_linear(self.intermediate.dense(attended), activation, dense.weight, dense.bias)
 
     def skip(self, hidden_states: Tensor, *_: Any, packing: Packing, **__: Any) -> Tensor:
         """What `forward` gives if the layer is the identity."""
@@ -154,9 +164,8 @@ def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
     return type(linear) is nn.Linear and "forward" not in vars(linear) and not hooks
 
 
-def _residual(output: Any, hidden: Tensor, residual: Tensor) -> Tensor:
-    """Dense layer, dropout, residual and normalisation after it."""
-    dense = output.dense(hidden)
+def _residual(output: Any, dense: Tensor, residual: Tensor) -> Tensor:
+    """Dropout, residual and normalisation after a dense layer."""
     return output.LayerNorm(dropout_add(dense, residual, output.dropout.p, output.training))
 
 

@@ -15,7 +15,7 @@ COUNT = 1_000_000
 
 def kept(p: float, count: int = COUNT, seed: int = 0) -> Tensor:
     torch.manual_seed(seed)
-    return (draw_mask((count,), p, torch.float32) != 0).double()
+    return (draw_mask((count,), p) != 0).double()
 
 
 @pytest.mark.parametrize("p", [0.003, 0.1, 0.5, 0.9])
@@ -43,14 +43,14 @@ def test_neighbours_share_the_step_between_two_values_of_a_byte_and_no_more():
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 5000])
 @pytest.mark.parametrize("p", [0.3, 0.999])
 def test_any_number_of_elements(count: int, p: float):
-    mask = draw_mask((count,), p, torch.float64)
+    mask = draw_mask((count,), p)
     assert mask.shape == (count,)
     assert set(mask.tolist()) <= {0, -1}
 
 
 def test_masks_of_one_seed_after_another_are_independent():
     torch.manual_seed(0)
-    one, other = ((draw_mask((COUNT,), 0.1, torch.float32) != 0).double() - 0.9 for _ in range(2))
+    one, other = ((draw_mask((COUNT,), 0.1) != 0).double() - 0.9 for _ in range(2))
     assert abs((one * other).mean().item() / 0.09) < 4 / COUNT**0.5
 
 

@@ -78,7 +78,7 @@ def test_dropout_acts_on_the_probabilities():
     output = packed_attention(qkv, layout, 1.0, 0.5)[..., 0]
     torch.manual_seed(5)
     sizes = [group.bins * HEADS * group.width**2 for group in layout.layout.groups]
-    masks = draw_mask((sum(sizes),), 0.5, qkv.dtype).split(sizes)
+    masks = draw_mask((sum(sizes),), 0.5).split(sizes)
     for group, mask in zip(layout.layout.groups, masks, strict=True):
         kept = (mask != 0).view(group.bins, HEADS, group.width, group.width).double()
         expected = kept.mean(3).div(kept_share(0.5)).transpose(1, 2).flatten(0, 1)
