@@ -11,9 +11,11 @@ from peft.tuners.adalora.layer import RankAllocator
 from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
+from bertlab.callbacks.conductor import Conductor
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.low_rank_adapters import LowRankAdapters
 from bertlab.callbacks.strategy import Run
+from bertlab.callbacks.undone import Undone
 from bertlab.losses.orthogonality import orthogonality_gradient
 
 #: The name under which peft puts an adapter in.
@@ -35,7 +37,7 @@ class AdaptiveRankAdapters(LowRankAdapters):
 
     Scores are taken after each step from its gradients, of all micro-batches and ranks, and are in every checkpoint. In
     steps in which an adapter is frozen or has no part, no score changes and no rank is taken; if that holds when the
-    final part begins, ranks are taken in the first step after it in which all have a part.
+    final part begins, ranks are taken in the first step after it in which all have a part. If none comes, that is said.
 
     Args:
         target_modules: which linear layers, as of `LowRankAdapters`.
@@ -123,6 +125,28 @@ class AdaptiveRankAdapters(LowRankAdapters):
         kind: Any = AdaLoraConfig
         self._ranks = RankAllocator(
             trainer.lightning_module, kind(**_of_peft(self._settings), **steps), ADAPTER
+        )
+
+    def leaves_out(self, run: Run) -> str | None:
+        """Whether another strategy never lets all adapters be trained at once: in such steps alone ranks are taken."""
+        foresight = Conductor.of(run.trainer).foresight
+        other = foresight and foresight.never_at_once(self._trained, self)
+        if other is None:
+            return None
+        return (
+            f"it would never take a rank, since {type(other).__name__} trains all adapters in none of its stages: "
+            "train all blocks in one of them, or take LowRankAdapters, or fewer target_modules"
+        )
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether the ranks were not taken to the end."""
+        if self._kept["final"]:
+            return None
+        return Undone(
+            what=f"did not go down to target_rank {self._settings['target_r']}",
+            waited_for=f"a step after step {self._last_step - 1} in which all adapters are trained",
+            instead="More ranks are left, and nothing says which matter",
+            advice="let all adapters be trained in the last part of training",
         )
 
     def apply(self, run: Run) -> None:

@@ -74,6 +74,15 @@ class AverageTimes(Follow):
             return max(1, -(-start // epoch)) * epoch
         return next((end for end in self._ends(horizon) if end >= start), None)
 
+    def second(self, horizon: Horizon) -> int | None:
+        """How many optimizer steps are done when the second weights are taken; as `first`."""
+        first = self.first(horizon)
+        if first is None:
+            return None
+        if self.at == "cycle":
+            return next((end for end in self._ends(horizon) if end > first), None)
+        return first + (self.every_steps or horizon.steps_per_epoch)
+
     def due(self, step: int, horizon: Horizon) -> bool:
         """Whether the weights are taken that there are after `step` optimizer steps, as far as is known by then."""
         first = self.first(horizon)

@@ -16,10 +16,11 @@ from bertlab.interfaces import Course, Growth
 class BatchSizeWarmup(Strategy):
     """Lets the number of sequences of an optimizer step grow linearly to that of the data module.
 
-    Smith et al. 2018, "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489: the noise of the
-    gradient goes with rate / batch size, so a batch that grows does for it what a rate that falls does. The largest
-    batch that is worth its cost grows as the loss falls (McCandlish et al. 2018, arXiv:1812.06162). Geiping & Goldstein
-    2022, arXiv:2212.14034, pretrain a BERT with a batch that grows linearly. Here the rate is left to the schedule.
+    Smith et al. 2018, "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, section 3: the noise
+    of the gradient goes with rate / batch size, so a batch that grows does for it what a rate that falls does. The
+    largest batch that is worth its cost grows as the loss falls (McCandlish et al. 2018, arXiv:1812.06162). Geiping &
+    Goldstein 2022, arXiv:2212.14034, section 4, pretrain a BERT with a batch that grows linearly. Here the rate is left
+    to the schedule.
 
     The number of optimizer steps stays the same, so fewer sequences are seen in all. `PretrainingData` counts them:
     each comes once, later, as with its own batch_warmup_fraction, which has to be 0. Data with rows takes a random part

@@ -106,7 +106,8 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
 
     Raises:
         ValueError: an unknown name in `touches`; two strategies that claim the same, one that keeps what another makes
-            differ each time, or one whose privacy another would undo (both are named).
+            differ each time, one whose privacy another would undo, or one that puts back weights that nobody has
+            validated beside another (both are named).
         TypeError: class weights for a task that takes none.
     """
     claimed: dict[str, Strategy] = {}
@@ -126,6 +127,7 @@ def claims_of(strategies: Sequence[Strategy], module: LightningModule) -> dict[s
             claimed[claim] = strategy
     _check_trunk(strategies, claimed.get("trunk"))
     _check_privacy(strategies, claimed.get("privacy"))
+    _check_average(strategies, claimed.get("average"))
     if "class_weights" in claimed and not isinstance(module, HasClassWeights):
         raise TypeError(
             f"{type(claimed['class_weights']).__name__} weighs classes, and {type(module).__name__} "
@@ -150,6 +152,16 @@ def _check_privacy(strategies: Sequence[Strategy], private: Strategy | None) -> 
             raise ValueError(
                 f"{type(private).__name__} accounts for what is learnt of each row, and {type(strategy).__name__} "
                 f"touches {', '.join(sorted(more))} outside that account: take one of them out of trainer.callbacks"
+            )
+
+
+def _check_average(strategies: Sequence[Strategy], average: Strategy | None) -> None:
+    for strategy in strategies if average else ():
+        if strategy.puts_weights_back is not None:
+            raise ValueError(
+                f"{type(strategy).__name__}.{strategy.puts_weights_back} puts back the trained weights of the best "
+                f"validation, and beside {type(average).__name__} it is the average that is validated: leave one of "
+                "them out"
             )
 
 

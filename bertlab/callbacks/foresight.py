@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.combination import FREEZING
@@ -100,6 +101,22 @@ class Foresight:
         for _, run in self._runs(strategy):
             yield run, left & trained_by(self._chosen(run), run.wishes.parameters)
 
+    def never_at_once(self, parameters: Iterable[nn.Parameter], but: Strategy) -> Strategy | None:
+        """A strategy that trains all of some parameters in none of its stages; None: each does so in one, or may.
+
+        Args:
+            parameters: what has to be trained.
+            but: a strategy that is not looked at.
+        """
+        wanted = {id(parameter) for parameter in parameters}
+        for strategy in (s for s in self._strategies if s is not but and s.touches & FREEZING):
+            trained = (
+                trained_by(self._chosen(run), run.wishes.parameters) for _, run in self._runs(strategy)
+            )
+            if not any(wanted <= of_stage for of_stage in trained):
+                return strategy
+        return None
+
     def _warnings(self, strategy: Strategy) -> Iterator[str]:
         """What is to be said of a strategy."""
         name, horizon = type(strategy).__name__, self._horizon
@@ -110,6 +127,8 @@ class Foresight:
             return
         if reason := self._without_effect(strategy):
             yield reason
+        if reason := strategy.leaves_out(self._run_in(strategy, max(0, strategy.entered))):
+            yield f"{name}: {reason}"
         starts = list(strategy.trigger.starts(horizon))
         if strategy.stages is not None:
             starts = starts[: strategy.stages - 1]
@@ -181,6 +200,8 @@ class Foresight:
         for stage in range(count):
             if stage < len(starts) and starts[stage] >= self._horizon.total_steps:
                 break
+            if stage + 1 < len(starts) and starts[stage + 1] <= starts[stage]:
+                continue  # it has no step
             run = self._run_in(strategy, stage)
             strategy.apply(run)
             yield stage, run

@@ -92,8 +92,26 @@ class LrRestarts(Strategy):
         peak = max(self.peak_decay**index, self.minimum_factor)
         run.note("restart", cycle=index, steps=length, peak_factor=peak)
 
+    def leaves_out(self, run: Run) -> str | None:
+        """Restarts of which none comes, since a cycle is about as long as the training, or longer."""
+        length, total = self._sole_cycle(run.horizon), run.horizon.total_steps
+        if length is None:
+            return None
+        return (
+            f"a cycle has {length} steps and training {total}, so that it never restarts: its one cycle is made as "
+            "long as training"
+        )
+
     def left_undone(self, run: Run) -> Undone | None:
         """Whether it never restarted, though it waited to: the rate then stays where the one cycle has ended."""
+        length = self._sole_cycle(run.horizon)
+        if length is not None:
+            return Undone(
+                what="never restarted",
+                waited_for=f"step {length}, with as much as half a cycle after it",
+                instead="All steps were of one cycle, as long as training",
+                advice="make cycles shorter, or training longer",
+            )
         undone = super().left_undone(run)
         if undone is None:
             return None
@@ -134,6 +152,13 @@ class LrRestarts(Strategy):
         """Take back what `state_dict` gave."""
         self._kept = state_dict.get("kept")
         super().load_state_dict(state_dict)
+
+    def _sole_cycle(self, horizon: Horizon) -> int | None:
+        """Length of the first cycle, if no other comes, and training has another length."""
+        if self.at != "cycle" or self.trigger.starts(horizon):
+            return None
+        length = self.cycle.steps(horizon)
+        return None if length == horizon.total_steps else length
 
     def _length(self, run: Run) -> int:
         """Optimizer steps of the cycle that begins."""

@@ -89,10 +89,10 @@ class OptimizerModes(Callback):
                     f"{type(strategy).__name__} sets weights between the optimizer's steps, of which the optimizer "
                     f"{name} would not know: it keeps an average of its own. Leave one of them out"
                 )
-            if getattr(strategy, "restore_best", None) is not None:
+            if strategy.puts_weights_back is not None:
                 raise ValueError(
-                    f"{type(strategy).__name__}.restore_best puts weights back, of which the optimizer {name} "
-                    "would not know: it keeps an average of its own. Leave one of them out"
+                    f"{type(strategy).__name__}.{strategy.puts_weights_back} puts weights back, of which the optimizer "
+                    f"{name} would not know: it keeps an average of its own. Leave one of them out"
                 )
         _warn_of_schedules(name, pl_module, strategies)
         # torch marks the hook, which cannot be done with a method.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from lightning.pytorch import Trainer
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
+from bertlab.interfaces import Block
 from bertlab.losses.divergence import answer_divergence
 from bertlab.losses.step_mean import step_mean
 
@@ -41,22 +43,31 @@ class RDrop(Strategy):
         if not 0 <= alpha < math.inf:
             raise ValueError(f"RDrop.alpha takes a number of 0 or more, got {alpha}")
         self.alpha = alpha
-        self.passes_differ = True
+        #: what makes the two passes differ: other strategies, blocks that drop something.
+        self._others: list[Strategy] = []
+        self._dropping: list[Block] = []
 
     def prepare(self, trainer: Trainer, blocks: Blocks, horizon: Horizon) -> None:
         """See whether anything makes the two passes differ: dropout, or another strategy."""
         callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         strategies = [c for c in callbacks if isinstance(c, Strategy) and "loss" in c.touches]
         # Within the passes: what stands around them does the same to both.
-        others = [c for c in strategies if c.nesting < self.nesting]
-        modules = (inner for block in blocks for module in block.modules for inner in module.modules())
-        self.passes_differ = bool(others) or any(map(has_dropout, modules))
+        self._others = [c for c in strategies if c.nesting < self.nesting]
+        self._dropping = [
+            block
+            for block in blocks
+            if any(has_dropout(inner) for module in block.modules for inner in module.modules())
+        ]
+
+    def works_on(self, blocks: Blocks) -> Iterable[nn.Parameter] | None:
+        """What drops something, if nothing else makes the passes differ: frozen, it drops nothing."""
+        return None if self._others else [p for block in self._dropping for p in block.parameters()]
 
     def never_acts(self, run: Run) -> str | None:
         """The answers need not agree, or always do."""
         if self.alpha == 0:
             return "alpha is 0, and the second pass is left out"
-        if not self.passes_differ:
+        if not self._others and not self._dropping:
             return "all dropout is 0, so that the two passes, which cost twice the time, are the same"
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -56,7 +57,8 @@ class StagedUnfreezing(Strategy):
         lr_decay: factor on the rate for each block further down: `lr_decay ** depth` with the head at depth 0
             (Howard & Ruder 2018, section 3.2, use 1 / 2.6).
         restore_best: metric by which the best weights of a stage are put back before the next stage begins
-            (optimizer moments stay); None: the last weights stay.
+            (optimizer moments stay); refused beside a strategy or an optimizer that validates an average. None: the
+            last weights stay.
     """
 
     touches: ClassVar[set[str]] = {"trainable", "lr", "weights"}
@@ -86,6 +88,7 @@ class StagedUnfreezing(Strategy):
         self.mode: Literal["min", "max"] = mode
         self.lr_decay, self.restore_best = lr_decay, restore_best
         self.keeps_copies = restore_best is not None
+        self.puts_weights_back = None if restore_best is None else "restore_best"
         self.best: dict[str, Any] | None = None
         self._check()
 
@@ -122,20 +125,34 @@ class StagedUnfreezing(Strategy):
             run.note("restore_best", value=self.best["value"], of_step=self.best["step"])
         self.best = None
 
+    def leaves_out(self, run: Run) -> str | None:
+        """Stages that would end at the step at which they begin."""
+        empty = self._empty_stages(run.horizon)
+        if not empty:
+            return None
+        return (
+            f"{_stages(empty)} of 0 to {(self.stages or 1) - 1} would have no step and train nothing, since the end is "
+            "at the step of the beginning: make stages longer, or training"
+        )
+
     def left_undone(self, run: Run) -> Undone | None:
-        """Stages that never came, and the blocks that no stage has trained."""
+        """Stages that never came, or had no step, and the blocks that no stage has trained."""
         last = (self.stages or 1) - 1
-        if run.stage >= last:
+        empty = [stage for stage in self._empty_stages(run.horizon) if stage < run.stage]
+        if run.stage >= last and not empty:
             return None
         selectors, blocks = self._selectors(run.all_blocks.names), run.all_blocks
-        starts = [0, *self.trigger.starts(run.horizon)]
-        # A stage that ended when it began has trained nothing.
-        came = [at for at in range(run.stage) if starts[at] < starts[at + 1]] + [run.stage]
+        came = [stage for stage in range(run.stage + 1) if stage not in empty]
         trained = {block.name for at in came for block in blocks.named(*selectors[at])}
         never = [name for name in blocks.names if name not in trained]
+        ended = run.stage >= last
         return Undone(
-            what=f"did not get beyond stage {run.stage} of 0 to {last}",
-            waited_for=next_of(self, run.horizon),
+            what=f"trained nothing in {_stages(empty)} of 0 to {last}"
+            if ended
+            else f"did not get beyond stage {run.stage} of 0 to {last}",
+            waited_for="a step between the beginning and the end of each stage"
+            if ended
+            else next_of(self, run.horizon),
             instead=f"Never trained: {', '.join(never)}"
             if never
             else "Every block was trained in some stage",
@@ -168,6 +185,15 @@ class StagedUnfreezing(Strategy):
         """Take back what `state_dict` gave."""
         self.best = state_dict["best"]
         super().load_state_dict(state_dict)
+
+    def _empty_stages(self, horizon: Horizon) -> list[int]:
+        """Stages that end at the step at which they begin, as far as is known."""
+        starts = [0, *self.trigger.starts(horizon)][: self.stages]
+        return [
+            stage
+            for stage, (begin, end) in enumerate(pairwise(starts))
+            if begin == end and begin < horizon.total_steps
+        ]
 
     def _selectors(self, names: Sequence[str]) -> list[list[str]]:
         """For each stage the selectors of the blocks it trains."""
@@ -232,6 +258,10 @@ class StagedUnfreezing(Strategy):
             raise ValueError(f"StagedUnfreezing.spread_fraction: {self.spread_fraction} is not in (0, 1]")
         if self.lr_decay <= 0:
             raise ValueError(f"StagedUnfreezing.lr_decay takes a factor above 0, got {self.lr_decay}")
+
+
+def _stages(numbers: Sequence[int]) -> str:
+    return f"stage{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _parameters(blocks: Blocks) -> dict[str, nn.Parameter]:

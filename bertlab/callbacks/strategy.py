@@ -83,6 +83,8 @@ class Strategy(Conducted):
         needs_tasks: whether it works on steps of several tasks (`bertlab.interfaces.HasTasks`).
         needs_starting_weights: whether `run.starting_weight` is to know the weights that training starts from.
         sets_weights: whether it writes weights beside the optimizer while training lasts, in `after_step`.
+        puts_weights_back: the argument by which it puts weights back that a validation has found best; None: it does
+            not.
         keeps_copies: whether it keeps something as large as the weights, for `bertlab plan`.
         leads: "stage" or "cycle", if others may follow this one's stages (`EachStage`, `EachCycle`).
         stages: how many stages there are; the last one lasts. None: as many as the trigger gives. The stage of a
@@ -96,6 +98,7 @@ class Strategy(Conducted):
     needs_tasks: ClassVar[bool] = False
     needs_starting_weights: ClassVar[bool] = False
     sets_weights: ClassVar[bool] = False
+    puts_weights_back: str | None = None
     keeps_copies: bool = False
 
     #: the task whose first weights it has made (`initialise`, `extend`).
@@ -130,6 +133,14 @@ class Strategy(Conducted):
 
     def never_acts(self, run: Run) -> str | None:
         """Why this strategy would do nothing in the whole training, as far as that is known; None: it acts.
+
+        Args:
+            run: as the strategy sees it, before training, in the stage that training begins in.
+        """
+        return None
+
+    def leaves_out(self, run: Run) -> str | None:
+        """What it is configured to do and would not come in the whole training, as far as is known; None: all comes.
 
         Args:
             run: as the strategy sees it, before training, in the stage that training begins in.

@@ -75,10 +75,31 @@ class WeightAverage(Strategy, ABC):
             f"{horizon.total_steps} (start_…, at, every_steps)"
         )
 
-    def left_undone(self, run: Run) -> Undone | None:
-        """Whether no weights were ever taken."""
-        if self.taken:
+    def leaves_out(self, run: Run) -> str | None:
+        """Whether weights would be taken but once, so that nothing is averaged."""
+        times, horizon = self.times, run.horizon
+        second = times.second(horizon)
+        if not times.complete(horizon) or (second is not None and second <= horizon.total_steps):
             return None
+        return (
+            f"weights would be taken but once, after step {times.first(horizon)} of {horizon.total_steps}: kept and "
+            "exported would be those, and no average (start_…, at, every_steps)"
+        )
+
+    def left_undone(self, run: Run) -> Undone | None:
+        """Whether no weights were ever taken, or once, so that nothing was averaged."""
+        if self.taken > 1:
+            return None
+        if self.taken == 1:
+            second = self.times.second(run.horizon)
+            return Undone(
+                what=f"took weights but once, after step {self._taken_at},",
+                waited_for=f"the next end of a cycle, that is {self.times.awaited(run.horizon)}"
+                if second is None
+                else f"step {second}",
+                instead="What was validated, kept and is exported are those weights, and nothing of later steps",
+                advice="take weights more often (start_…, every_steps), or by time (at: epoch, at: steps)",
+            )
         first, start = self.times.first(run.horizon), self.times.start(run.horizon)
         unknown = f"the end of a cycle from step {start} on, that is {self.times.awaited(run.horizon)}"
         return Undone(

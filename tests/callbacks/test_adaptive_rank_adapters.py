@@ -121,6 +121,27 @@ def test_frozen_adapters_keep_their_ranks_until_all_are_trained(tmp_path: Path) 
     assert set(ranks.left[9:]) == {2 * ADAPTERS}
 
 
+def test_ranks_that_can_never_be_taken_are_foretold(tmp_path: Path) -> None:
+    """Since the adapters of lower blocks are frozen from start to end."""
+    strategies = [StagedUnfreezing(plan="top_k", top=1), adaptive()]
+    ranks = Ranks()
+    with pytest.warns(
+        UserWarning, match="never take a rank, since StagedUnfreezing trains all adapters in none"
+    ):
+        fit_bert(strategies, tmp_path, callbacks=(ranks,), max_epochs=2)
+    assert ranks.left[-1] > 2 * ADAPTERS
+
+
+def test_ranks_that_were_not_taken_are_said(tmp_path: Path) -> None:
+    """Where a layer is frozen for good before the final part begins."""
+    stages = [Stage(["all"], until_step=3), Stage(["layer.1-head"])]
+    strategies = [StagedUnfreezing(stages=stages), adaptive(warmup_fraction=0.1, final_fraction=0.3)]
+    with pytest.warns(
+        UserWarning, match="did not go down to target_rank 2 by step 12, where training ended: it waited"
+    ):
+        fit_bert(strategies, tmp_path, max_epochs=2)
+
+
 def test_exported_and_merged_it_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "cache"))
     check_exported(tmp_path, "adaptive_rank_adapters", rate=0.02)

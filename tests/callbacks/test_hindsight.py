@@ -14,6 +14,7 @@ from bertlab.callbacks.auto_freeze import AutoFreeze
 from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
 from bertlab.callbacks.exponential_average import ExponentialAverage
 from bertlab.callbacks.frozen_trunk_cache import FrozenTrunkCache
+from bertlab.callbacks.latest_average import LatestAverage
 from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.r_drop import RDrop
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
@@ -127,6 +128,30 @@ WAITED: dict[str, tuple[list[Strategy], list[float], list[str]]] = {
             "which the next cycle begins. What was validated, kept and is exported are the trained weights. ",
         ],
     ),
+    "an average of one": (
+        [LrRestarts("plateau", plateau="val/loss", cycle_steps=6), StochasticAverage("cycle", start_step=7)],
+        SETTLES,
+        [
+            "StochasticAverage took weights but once, after step 12, by step 18, where training ended: it waited for "
+            f"the next end of a cycle, that is {PLATEAU}, with which the next cycle begins. What was validated, kept "
+        ],
+    ),
+    "a stage that had ended before it began": (
+        [
+            StagedUnfreezing(
+                stages=[
+                    Stage(["head"], until_plateau="val/loss"),
+                    Stage(["layer.2-head"], until_fraction=0.3),
+                    Stage(["layer.1-head"]),
+                ]
+            )
+        ],
+        SETTLES,
+        [
+            f"StagedUnfreezing trained nothing in stage 1 of 0 to 2 {ENDED} a step between the beginning and the end "
+            "of each stage. Never trained: embeddings, layer.0. "
+        ],
+    ),
     "a cache": (
         [
             StagedUnfreezing(
@@ -178,10 +203,7 @@ DONE: dict[str, tuple[list[Strategy], list[float]]] = {
     "restarts": ([LrRestarts("plateau", plateau="val/loss", cycle_steps=5)], SETTLES),
     "restarts by time": ([LrRestarts(cycle_epochs=1)], BETTER),
     "one cycle": ([LrRestarts(cycle_fraction=1.0)], BETTER),
-    "an average at cycles": (
-        [LrRestarts("plateau", plateau="val/loss", cycle_steps=6), StochasticAverage("cycle", start_step=7)],
-        SETTLES,
-    ),
+    "an average at cycles": ([LrRestarts(cycle_epochs=1), StochasticAverage("cycle", start_step=7)], BETTER),
     "a cache": ([by_hand(until_step=9), FrozenTrunkCache()], BETTER),
     "one of one's own": ([Waits()], [1.0, 1.1, 1.2]),
 }
@@ -254,6 +276,28 @@ FORETOLD: dict[str, tuple[Strategy, str]] = {
     "stages beyond the end": (
         StagedUnfreezing(stage_steps=7),
         "StagedUnfreezing: 2 of its 5 stages would begin at",
+    ),
+    "stages without a step": (
+        StagedUnfreezing(
+            stages=[
+                Stage(["head"], until_step=2),
+                Stage(["layer.2-head"], until_fraction=0.12),
+                Stage(["all"]),
+            ]
+        ),
+        "StagedUnfreezing: stage 1 of 0 to 2 would have no step and train nothing",
+    ),
+    "a cycle longer than training": (
+        LrRestarts(cycle_steps=50),
+        "LrRestarts: a cycle has 50 steps and training 18, so that it never restarts",
+    ),
+    "a rest that joins the one cycle": (
+        LrRestarts(cycle_steps=13),
+        "LrRestarts: a cycle has 13 steps and training 18, so that it never restarts",
+    ),
+    "an average of one": (
+        LatestAverage(at="steps", every_steps=10),
+        "LatestAverage: weights would be taken but once, after step 10 of 18",
     ),
     "no validation": (
         StagedUnfreezing(plateau="val/loss"),

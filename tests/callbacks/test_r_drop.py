@@ -11,7 +11,9 @@ from torch.nn import functional
 from bertlab.callbacks.mixout import Mixout
 from bertlab.callbacks.r_drop import RDrop
 from bertlab.callbacks.sharpness_aware import SharpnessAware
+from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.step_seed import StepSeed, step_seed
+from bertlab.callbacks.unfreezing_plans import Stage
 from bertlab.encoders.from_config import EncoderFromConfig
 from tests.callbacks.real import Gradients, fit_bert
 from tests.callbacks.tiny import TinyTask, fit
@@ -114,6 +116,16 @@ def test_nothing_to_do_is_said(tmp_path: Path) -> None:
         fit([RDrop()], tmp_path, epochs=1, task=TinyTask(dropout=0.0))
     with pytest.warns(UserWarning, match="RDrop would do nothing in this training: all dropout is 0"):
         fit([RDrop(), SharpnessAware()], tmp_path, epochs=1, task=TinyTask(dropout=0.0))  # around both passes
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_dropout_of_frozen_blocks_is_none(
+    frozen: bool, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    stages = [Stage(["head" if frozen else "layer.2-head"])]
+    fit([RDrop(), StagedUnfreezing(stages=stages)], tmp_path, epochs=1)  # the tiny head has no dropout
+    said = [str(w.message) for w in recwarn if "RDrop would do nothing" in str(w.message)]
+    assert len(said) == frozen
 
 
 def test_what_acts_within_the_passes_makes_them_differ(

@@ -210,21 +210,15 @@ def test_frozen_weights_are_averaged_to_the_bit(make: Make, tmp_path: Path) -> N
             assert torch.equal(after[name], before[name]), name
 
 
-@pytest.mark.parametrize("order", [1, -1])
 @each
-def test_the_best_weights_of_a_stage_are_the_trained_ones(make: Make, order: int, tmp_path: Path) -> None:
-    watch = Watch()
+def test_the_best_weights_of_a_stage_are_refused_beside_it(make: Make, tmp_path: Path) -> None:
+    """What is validated is the average, and what would be put back are the trained weights."""
     staged = StagedUnfreezing(plan="top_k", top=1, stage_epochs=2, restore_best="val/loss")
-    task = TinyTask(validation_losses=[0.5, 0.7, 0.6])  # best after step 6
-    fit([watch, *[make(), staged][::order]], tmp_path, task=task, callbacks=())  # type: ignore[list-item]
-    late = Watch()
-    staged = StagedUnfreezing(plan="top_k", top=1, stage_epochs=2, restore_best="val/loss")
-    strategies = [*[make(), staged][::order], late]
-    fit(strategies, tmp_path, task=TinyTask(validation_losses=[0.5, 0.7, 0.6]))  # type: ignore[arg-type]
-    assert different(late.validated[6], late.trained[6])
-    # Step 12 begins with the weights that were trained up to step 6, not with the average that was validated.
-    assert different(watch.trained[12], watch.trained[6])
-    assert_equal(late.trained[12], late.trained[6])
+    for strategies in ([make(), staged], [staged, make()]):
+        with pytest.raises(
+            ValueError, match=r"StagedUnfreezing\.restore_best .* beside \w+Average it is the"
+        ):
+            fit(strategies, tmp_path)
 
 
 @each
