@@ -10,7 +10,7 @@ allows, beyond which it warns and runs the model as it is, with the same weights
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import pytest
 import torch
 from torch.fx import GraphModule
 
+from bertlab.callbacks.strategy import Strategy
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, run, strategy, task
+from tests.callbacks.contract.pairs import Pair, composing, label, spread
 from tests.callbacks.tiny import TinyTasks
 
 
@@ -37,17 +39,35 @@ class Counted:
         return compiled
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
-def test_a_compiled_model_learns_the_same(fragment: Path, tmp_path: Path) -> None:
+def learns_the_same(fragments: Sequence[Path], root: Path) -> None:
+    def made() -> list[Strategy]:
+        return [strategy(fragment) for fragment in fragments]
+
     torch.compiler.reset()
-    backend, compiled = Counted(), task([strategy(fragment)])
+    backend, compiled = Counted(), task(made())
     # What users of Lightning compile: the model's forward; hooks of strategies on it stay outside.
     for model in compiled.tasks.values() if isinstance(compiled, TinyTasks) else [compiled]:
         vars(model)["forward"] = torch.compile(model.forward, backend=backend)
-    plain = run([strategy(fragment)], tmp_path)
-    with torch._dynamo.config.patch(recompile_limit=64):
-        found = run([strategy(fragment)], tmp_path, task=compiled)
+    plain = run(made(), root)
+    with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+        found = run(made(), root, task=compiled)
     assert_equal(found[1], plain[1], "steps")
     assert_equal(dict(found[0].state_dict()), dict(plain[0].state_dict()), "weights")
     assert_equal(found[2], plain[2], "events")
     assert backend.runs >= 24  # each step
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
+def test_a_compiled_model_learns_the_same(fragment: Path, tmp_path: Path) -> None:
+    learns_the_same([fragment], tmp_path)
+
+
+@pytest.mark.parametrize("pair", spread(composing()), ids=label)
+def test_a_compiled_model_learns_the_same_by_two_strategies(pair: Pair, tmp_path: Path) -> None:
+    learns_the_same(pair, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", composing(), ids=label)
+def test_a_compiled_model_learns_the_same_by_any_two_strategies(pair: Pair, tmp_path: Path) -> None:
+    learns_the_same(pair, tmp_path)

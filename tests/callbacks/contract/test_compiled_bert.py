@@ -25,15 +25,18 @@ COMPILED = [fragment for fragment in ON_TEXTS if type(strategy(fragment)).__name
 @pytest.mark.parametrize("fragment", COMPILED, ids=[fragment.stem for fragment in COMPILED])
 def test_it_learns_the_same(fragment: Path, project: Path, tmp_path: Path) -> None:
     torch.compiler.reset()
-    backend, losses = Counted(), []
+    backend, losses, weights = Counted(), [], []
     for compiled in (False, True):
         # Masks of dropout are drawn otherwise in what is compiled.
         task = bert_task(project, encoder=PretrainedEncoder(str(project / "model"), 0.0, 0.0), dropout=0.0)
         if compiled:
             task.compile_layers(backend)
-        with torch._dynamo.config.patch(recompile_limit=64):
+        with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
             _, seen = fit_bert(with_work([strategy(fragment)]), tmp_path, project, task=task, max_epochs=2)
         losses.append(seen.losses)
+        weights.append(dict(task.state_dict()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert len(losses[1]) == len(losses[0]) >= 12
-    assert backend.runs > 0
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-2, atol=1e-4, msg=name)
+    assert backend.runs >= len(losses[1])  # a layer at least in each step

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,9 @@ from tests.callbacks.contract.pairs import (
 )
 from tests.doubles.same_on_both_ranks import SameOnBothRanks
 from tests.ranks import on_two_ranks
+
+#: What changes no weight of a training: the cache saves work, and is equal to none.
+SAME_WEIGHTS = {"frozen_trunk_cache"}
 
 
 def made(fragments: tuple[Path, ...]) -> list[Strategy]:
@@ -103,6 +108,20 @@ def composes(pair: Pair, setting: str, root: Path) -> None:
         assert_equal(found[3], one[3], "optimizer")
     if "gradient_clip_val" in common:
         norms.check()
+    said = {name for _, name, what, _ in one[2] if what == "undone"}
+    for fragment, partner in (pair, pair[::-1]):
+        if fragment.stem not in SAME_WEIGHTS and type(strategy(fragment)).__name__ not in said:
+            beside, both = alone(partner, setting), one[0].state_dict()
+            assert any(name not in beside or not torch.equal(beside[name], both[name]) for name in both), (
+                f"{fragment.stem} does nothing beside {partner.stem}, and does not say so"
+            )
+
+
+@cache
+def alone(fragment: Path, setting: str) -> dict[str, torch.Tensor]:
+    """The weights that a training with one strategy ends with."""
+    with tempfile.TemporaryDirectory() as root:
+        return dict(run([strategy(fragment)], Path(root), **SETTINGS[setting])[0].state_dict())
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=label)
@@ -177,6 +196,39 @@ def same_on_two_ranks(choices: list[tuple[Path, ...]], root: Path) -> None:
 def test_two_ranks_stay_equal_and_do_what_one_does(tmp_path: Path) -> None:
     """Trap 1: what is unfrozen after DDP has wrapped the model is trained alike on every rank."""
     same_on_two_ranks([*((fragment,) for fragment in FRAGMENTS), *spread(composing())], tmp_path)
+
+
+def killed_on_a_rank(pairs: list[Pair], root: Path) -> list[tuple[Any, ...]]:
+    """Of each pair what a training ends with, and one that goes on from its fifth step."""
+    found: list[tuple[Any, ...]] = []
+    common: dict[str, Any] = SETTINGS["all"] | {
+        "devices": 2,
+        "strategy": "ddp",
+        "use_distributed_sampler": False,
+    }
+    for pair in pairs:
+        folder = root / label(pair)
+        same, saved = SameOnBothRanks(), SaveAfter(folder, {5})
+        whole = run(made(pair), root, callbacks=(same, saved), enable_checkpointing=True, **common)
+        resumed = run(made(pair), root, callbacks=(same,), ckpt_path=folder / "step=5.ckpt", **common)
+        ends = ((ended[0], ended[1][start:], ended[3]) for ended, start in ((whole, 5), (resumed, 0)))
+        found.append(
+            tuple(
+                ({name: value.clone() for name, value in trained.state_dict().items()}, steps, optimizer)
+                for trained, steps, optimizer in ends
+            )
+        )
+    return found
+
+
+def test_two_ranks_accumulated_in_bf16_and_clipped_killed_and_resumed(tmp_path: Path) -> None:
+    pairs = spread(composing())
+    ranks = on_two_ranks(killed_on_a_rank, tmp_path, pairs, tmp_path)
+    for pair, first, second in zip(pairs, *ranks, strict=True):
+        assert_equal(first[0][0], second[0][0], f"weights of both ranks with {label(pair)}")
+        for whole, resumed in (first, second):
+            for what, one, other in zip(("weights", "steps", "optimizer"), resumed, whole, strict=True):
+                assert_equal(one, other, f"{what} with {label(pair)}")
 
 
 @pytest.mark.slow

@@ -13,24 +13,26 @@ from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.interfaces import Course
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import FRAGMENTS, NAMES, strategy, with_work
+from tests.callbacks.contract.pairs import Pair, composing, label, spread
 from tests.callbacks.contract.traces import Pause, frozen_by_user, own_task, traces, traces_of_optimizer
 from tests.callbacks.tiny import TinyData, fit
 
 
-def leaves_no_trace(make: Callable[[], Strategy], root: Path) -> None:
-    """A fit that is stopped and gone on with, then one without the strategy, as that of a model of the same weights."""
-    one, pause, data = make(), Pause(), TinyData()
-    trained = own_task([one])
+def leaves_no_trace(make: Callable[[], list[Strategy]], root: Path) -> None:
+    """A fit that is stopped and gone on with, then one without strategies, as that of a model of the same weights."""
+    strategies, pause, data = make(), Pause(), TinyData()
+    trained = own_task(strategies)
     frozen = frozen_by_user(trained)
     before = frozen.detach().clone()
-    _, trainer = fit(with_work([one]), root, task=trained, data=data, callbacks=(pause,), epochs=3)
+    _, trainer = fit(with_work(strategies), root, task=trained, data=data, callbacks=(pause,), epochs=3)
     trainer.fit(trained, datamodule=data)
     assert trainer.global_step == 18
     assert_equal(pause.begun[1], pause.ended[0], "the second fit goes on from the trained weights")
     assert torch.equal(frozen, before), "what the user has frozen stays, bit for bit"
 
-    fresh, fresh_data = own_task([one]), TinyData()
-    make().extend(fresh, torch.Generator())  # adapters belong to the weights
+    fresh, fresh_data = own_task(strategies), TinyData()
+    for one in make():
+        one.extend(fresh, torch.Generator())  # adapters belong to the weights
     fresh.load_state_dict(trained.state_dict())
     _, after = fit([], root, task=trained, data=data, epochs=1)
     _, expected = fit([], root, task=fresh, data=fresh_data, epochs=1)
@@ -45,7 +47,18 @@ def leaves_no_trace(make: Callable[[], Strategy], root: Path) -> None:
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=NAMES)
 def test_a_strategy_leaves_no_trace(fragment: Path, tmp_path: Path) -> None:
-    leaves_no_trace(lambda: strategy(fragment), tmp_path)
+    leaves_no_trace(lambda: [strategy(fragment)], tmp_path)
+
+
+@pytest.mark.parametrize("pair", spread(composing()), ids=label)
+def test_two_strategies_leave_no_trace(pair: Pair, tmp_path: Path) -> None:
+    leaves_no_trace(lambda: [strategy(fragment) for fragment in pair], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", composing(), ids=label)
+def test_any_two_strategies_leave_no_trace(pair: Pair, tmp_path: Path) -> None:
+    leaves_no_trace(lambda: [strategy(fragment) for fragment in pair], tmp_path)
 
 
 class Leaves(Strategy):
@@ -100,4 +113,4 @@ FAULTS: dict[str, tuple[Callable[[Run], Any], str]] = {
 def test_a_trace_is_seen(name: str, tmp_path: Path) -> None:
     fault, message = FAULTS[name]
     with pytest.raises(AssertionError, match=message):
-        leaves_no_trace(lambda: Leaves(fault), tmp_path)
+        leaves_no_trace(lambda: [Leaves(fault)], tmp_path)
