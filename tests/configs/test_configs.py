@@ -131,7 +131,11 @@ def test_fragment_is_read_and_printed_the_same_again(
     assert printed(capsys, "--config", "printed.yaml") == once
 
 
-@pytest.mark.parametrize("path", [*STRATEGIES, *CONFIGS.glob("losses/**/*.yaml")], ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [*STRATEGIES, *(path for kind in ("losses", "schedules") for path in CONFIGS.glob(f"{kind}/**/*.yaml"))],
+    ids=name_of,
+)
 def test_fragment_trains_a_bert(
     path: Path,
     on_its_data: Callable[[Path], list[str]],
@@ -142,7 +146,7 @@ def test_fragment_trains_a_bert(
     if path in STRATEGIES:
         flags = on_its_data(path)
     else:
-        flags = ["--config", str(SMS), "--trainer.callbacks=[]", f"{FRAGMENTS['losses']}{path}"]
+        flags = ["--config", str(SMS), "--trainer.callbacks=[]", f"{FRAGMENTS[path.parent.name]}{path}"]
         flags += [
             "--data.source",
             text_folder,

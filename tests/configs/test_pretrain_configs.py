@@ -135,13 +135,24 @@ def test_two_machines_are_two_devices_of_one(store: Path, tmp_path: Path) -> Non
     fsdp = [*tiny, "--config", str(hardware / "multi_node_fsdp.yaml"), *cpu, "1", "--run.name", "fsdp"]
     fsdp += ["--trainer.strategy.init_args.data_parallel_size=2"]
     one = [*tiny, "--config", str(hardware / "ddp.yaml"), *cpu, "2", "--run.name", "one"]
+    modern = encoder_of(CONFIGS / "pretrain" / "crammed_24h.yaml")["init_args"]["config"] | SMALL | MODERN
+    # The smallest of its batches is what two machines with eight GPUs each take at a time.
+    crammed = [
+        "--config", str(CONFIGS / "pretrain" / "crammed_24h.yaml"), "--data.store", str(store),
+        "--config", str(hardware / "multi_node.yaml"), *cpu, "1", "--run.name", "crammed",
+        f"--model.encoder.init_args.config={json.dumps(modern)}", "--trainer.max_steps=4",
+        "--trainer.val_check_interval=64", "--data.batch_size=64", "--data.batch_warmup_start=32",
+        "--data.validation_fraction=0.1", *tiny[-3:],
+    ]  # fmt: skip
     launches = [
         (rank_environments(), [*one, "--run.version=a"]),
         (rank_environments(nodes=2), [*ddp, "--run.version=a"]),
         (slurm_environments(), fsdp),
+        (rank_environments(nodes=2), [*crammed, "--run.version=a"]),
     ]
     on_two_ranks(fits, tmp_path, tmp_path, launches)
     runs = [tmp_path / "runs" / run for run in ("one/a", "ddp/a", "fsdp/4711")]
+    assert last_weights(tmp_path / "runs" / "crammed" / "a")
     tables = [(run / "metrics.csv").read_text().splitlines() for run in runs]
     assert len(tables[0]) > 4
     assert tables[0] == tables[1]

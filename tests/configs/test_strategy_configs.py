@@ -19,7 +19,7 @@ FRAGMENTS = sorted(CONFIGS.glob("callbacks/**/*.yaml"))
 def test_a_few_steps(path: Path, on_its_data: Callable[[Path], list[str]], in_tmp: Path) -> None:
     text = path.read_text()
     name = yaml.safe_load(text)["class_path"].rpartition(".")[2]
-    main(["fit", *on_its_data(path), "--trainer.max_epochs=2", "--trainer.limit_train_batches=2", *QUIET])
+    main(["fit", *on_its_data(path), "--trainer.max_epochs=6", "--trainer.limit_train_batches=3", *QUIET])
     (run,) = in_tmp.glob("runs/*/0")
     events = [json.loads(line) for line in (run / "timeline.jsonl").open()]
     assert name in {event["strategy"] for event in events}

@@ -18,7 +18,8 @@ class StepFacts(Callback):
     def __init__(self, path: str = "steps.jsonl") -> None:
         self.path = path
         self.trainer: Trainer
-        self.sequences = self.tokens = self.masked = 0
+        self.lengths: list[int] = []
+        self.masked = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.trainer = trainer
@@ -29,8 +30,7 @@ class StepFacts(Callback):
     ) -> None:
         for part in getattr(batch, "parts", (batch,)):  # of several tasks
             if hasattr(part, "lengths"):
-                self.sequences += len(part.lengths)
-                self.tokens += int(part.lengths.sum())
+                self.lengths += part.lengths.tolist()
                 self.masked += len(getattr(part, "masked_positions", ()))
 
     def in_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -50,12 +50,13 @@ class StepFacts(Callback):
                 "parameters": sum(p.numel() for held in blocks.values() for p in held if p.requires_grad),
                 "class_weights": None if weights is None else weights.tolist(),
                 "stages": {type(found).__name__: found.entered for found in strategies_of(self.trainer)},
-                "sequences": self.sequences,
-                "tokens": self.tokens,
+                "sequences": len(self.lengths),
+                "tokens": sum(self.lengths),
+                "lengths": self.lengths,
                 "masked": self.masked,
             }
         )
-        self.sequences = self.tokens = self.masked = 0
+        self.lengths, self.masked = [], 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking and trainer.state.fn == "fit":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import yaml
 from tests.bits import assert_equal
 from tests.corpus.small_corpus import write_store
 from tests.system.test_kill import killed, state
-from tests.system.tiny_project import bertlab
+from tests.system.tiny_project import bertlab, environment
+from tests.warm import Command
 
 STEPS, PHASE = 28, 14  # of the training, and of each of its phases
 
@@ -94,7 +96,28 @@ def test_killed_in_an_epoch_and_resumed_with_other_workers(
     assert after_step - 1 <= reached["global_step"] < STEPS
     assert not reached["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     bertlab(tmp_path, *args, f"--data.num_workers={resumed_with}", "--ckpt_path=last")
+    assert_as_never_killed(run, whole)
+
+
+def assert_as_never_killed(run: Path, whole: Path) -> None:
     assert_equal(state(run), state(whole))
     metrics = (whole / "metrics.csv").read_text()
     assert (run / "metrics.csv").read_text() == metrics
     assert "val/loss" in metrics
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_killed_within_an_accumulation(workers: int, never_killed: Path, tmp_path: Path) -> None:
+    """When the first of the two micro-batches of the eighth step was done."""
+    args = [*ARGUMENTS, "--config", str(never_killed / "run.yaml"), "--run.name=killed"]
+    args += [f"--data.num_workers={workers}"]
+    kill = tmp_path / "kill.yaml"
+    kill.write_text(
+        yaml.safe_dump({"class_path": "tests.doubles.kill_at.KillAt", "init_args": {"micro_batch": 15}})
+    )
+    with Command(tmp_path, environment(tmp_path), [*args, f"--trainer.callbacks+={kill}"]) as process:
+        assert process.wait().returncode == -signal.SIGKILL
+    run = tmp_path / "runs/killed/0"
+    assert state(run)["global_step"] == 6, "the last checkpoint"
+    bertlab(tmp_path, *args, "--ckpt_path=last")
+    assert_as_never_killed(run, never_killed / "runs/whole/0")
