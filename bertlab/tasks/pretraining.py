@@ -40,7 +40,7 @@ class Pretraining(TextTask):
     how many words its text has, `word_perplexity`: exp(masked_loss · tokens / words), which compares vocabularies if
     validation masks whole words (`data.init_args.validation_masking: whole_word`). Where it masks pieces one by one, a
     piece is nearly given by the others of its word, and the finer vocabulary seems the better one (Kauf & Ivanova 2023,
-    arXiv:2305.10588).
+    arXiv:2305.10588). Unknown pieces are easily guessed: `summary.json` of a store says how many it has.
 
     Args:
         encoder: of `bertlab.encoders`, such as `bertlab.encoders.from_config.EncoderFromConfig` (from scratch) or

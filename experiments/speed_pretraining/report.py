@@ -67,19 +67,17 @@ def title(name: str, rows: Rows) -> str:
 
 def summary(cases: dict[str, Rows]) -> str:
     """A row for each case: how many times the Trainer's rate bertlab reaches, and its share of the memory."""
-    table = [["", "best of bertlab ÷ default of HF", "both fp32", "both bf16, HF's faster attention",
-              "peak memory, best of bertlab ÷ default of HF"]]  # fmt: skip
+    against = ["best of bertlab ÷ default of HF", "both fp32", "both bf16, HF's faster attention"]
+    table = [["", *against, *(f"peak memory, {pair}" for pair in against)]]
     for name, rows in cases.items():
         best = "bertlab" if "bertlab" in systems_of(rows) else "bertlab_fp32"
-        table.append(
-            [
-                name,
-                ratio(rows, RATE, best, "hf_default"),
-                ratio(rows, RATE, "bertlab_fp32", "hf_default"),
-                ratio(rows, RATE, "bertlab", fastest(rows, BEST_FLAGS)),
-                ratio(rows, "peak_mib", best, "hf_default"),
-            ]
-        )
+        pairs = [
+            (best, "hf_default"),
+            ("bertlab_fp32", "hf_default"),
+            ("bertlab", fastest(rows, BEST_FLAGS)),
+        ]
+        ratios = [ratio(rows, column, *pair) for column in (RATE, "peak_mib") for pair in pairs]
+        table.append([name, *ratios])
     return markdown_table(table)
 
 
