@@ -1,4 +1,4 @@
-"""Pretrain on the news, then fine-tune from these weights and from random ones, over seeds; table and figure."""
+"""Pretrain on news and papers, then fine-tune from these weights and from random ones, over seeds; table and figure."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             points = [tuple(map(float, point.split(":"))) for point in row["curve"].split()]
             panel.plot(*zip(*points, strict=True), "o-", label="4 × 256 from scratch")
             panel.axhline(row["unigram"], color="black", linestyle="--", label="best guess without context")
-            panel.set(title="masked news, validation", xlabel="optimizer steps", ylabel="nats a token")
+            panel.set(title="masked pieces, validation", xlabel="optimizer steps", ylabel="nats a token")
             panel.legend(frameon=False, fontsize=8)
         for panel, probe in zip(axes[0, len(pretrained) :], probes, strict=True):
             scores = {start: scores_of(rows, probe, start) for start in STARTS}
