@@ -92,7 +92,7 @@ def test_micro_batches_are_counted_in_whole_steps() -> None:
             assert isinstance(trainer[key], int)
             assert trainer[key] % trainer.get("accumulate_grad_batches", 1) == 0, path
             counts += 1
-    assert counts == 3
+    assert counts == 4
 
 
 @pytest.mark.parametrize("path", [*FINETUNE, *PRETRAIN], ids=name_of)
