@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-#: Bytes below which the activations are kept: to compute them again takes about a hundredth of a step.
+#: Bytes below which the activations are kept: to compute them again took 2 to 4 % of a step of 4 × 256.
 SMALL = 2**24
 
 

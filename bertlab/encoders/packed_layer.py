@@ -131,7 +131,8 @@ class PackedLayer(nn.Module):
         """Both dense layers with the activation function between them."""
         activation = getattr(self.intermediate, "intermediate_act_fn", None)
         dense, compiling = self.output.dense, torch.compiler.is_compiling()
-        if activation is None or compiling or attended.device.type != "cpu" or not _is_plain(dense):
+        plain = _is_plain(dense) and _is_bare(self.intermediate)
+        if activation is None or compiling or attended.device.type != "cpu" or not plain:
             return dense(self.intermediate(attended))
         return activated_linear(self.intermediate.dense(attended), activation, dense.weight, dense.bias)
 
@@ -160,8 +161,13 @@ def _project(hidden: Tensor, linears: Sequence[nn.Module], heads: int) -> Tensor
 
 def _is_plain(linear: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether a call does nothing but the product with its weight."""
-    hooks = linear._forward_hooks or linear._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
-    return type(linear) is nn.Linear and "forward" not in vars(linear) and not hooks
+    return type(linear) is nn.Linear and _is_bare(linear)
+
+
+def _is_bare(module: nn.Module) -> bool:
+    """Whether a call does nothing but the `forward` of the module's class."""
+    hooks = module._forward_hooks or module._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    return "forward" not in vars(module) and not hooks
 
 
 def _residual(output: Any, dense: Tensor, residual: Tensor) -> Tensor:

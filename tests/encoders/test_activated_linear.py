@@ -12,7 +12,10 @@ from torch.nn import functional
 
 from bertlab.encoders import activated_linear as module
 from bertlab.encoders.activated_linear import activated_linear
+from bertlab.encoders.from_config import EncoderFromConfig
+from bertlab.encoders.packed_layer import PackedLayer
 from bertlab.planning.kept_tensors import KeptTensors
+from tests.encoders.tiny import CONFIGS
 
 
 @pytest.fixture
@@ -71,3 +74,15 @@ def test_what_is_kept_is_the_input_alone_where_it_is_large():
     small, large = kept.values()
     assert small[0] == small[1], "little is kept as it is"
     assert large[1] == large[0] // 2 >= module.SMALL
+
+
+@pytest.mark.usefixtures("_all_are_large")
+def test_a_hook_of_what_is_around_the_activation_is_heeded():
+    encoder = EncoderFromConfig("bert", CONFIGS["bert"] | {"vocab_size": 40})
+    layers = [module for module in encoder.modules() if isinstance(module, PackedLayer)]
+    seen: list[torch.Size] = []
+    layers[0].intermediate.register_forward_hook(lambda *call: seen.append(call[2].shape))
+    inner = layers[0].attention.self
+    context = torch.randn(5, inner.num_attention_heads, inner.attention_head_size)
+    layers[0].conclude(context, torch.randn(5, encoder.hidden_size, requires_grad=True))
+    assert [shape[0] for shape in seen] == [5]
