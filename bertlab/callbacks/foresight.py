@@ -197,11 +197,12 @@ class Foresight:
         """What a strategy wants in each stage that is reached, as far as is known."""
         starts = [0, *strategy.trigger.starts(self._horizon)]
         count = len(starts) if strategy.stages is None else strategy.stages
+        empty = strategy.trigger.empty_stages(self._horizon)
         for stage in range(count):
             if stage < len(starts) and starts[stage] >= self._horizon.total_steps:
                 break
-            if stage + 1 < len(starts) and starts[stage + 1] <= starts[stage]:
-                continue  # it has no step
+            if stage in empty:
+                continue
             run = self._run_in(strategy, stage)
             strategy.apply(run)
             yield stage, run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -127,7 +126,7 @@ class StagedUnfreezing(Strategy):
 
     def leaves_out(self, run: Run) -> str | None:
         """Stages that would end at the step at which they begin."""
-        empty = self._empty_stages(run.horizon)
+        empty = self.trigger.empty_stages(run.horizon)
         if not empty:
             return None
         return (
@@ -138,7 +137,7 @@ class StagedUnfreezing(Strategy):
     def left_undone(self, run: Run) -> Undone | None:
         """Stages that never came, or had no step, and the blocks that no stage has trained."""
         last = (self.stages or 1) - 1
-        empty = [stage for stage in self._empty_stages(run.horizon) if stage < run.stage]
+        empty = [stage for stage in self.trigger.empty_stages(run.horizon) if stage < run.stage]
         if run.stage >= last and not empty:
             return None
         selectors, blocks = self._selectors(run.all_blocks.names), run.all_blocks
@@ -185,15 +184,6 @@ class StagedUnfreezing(Strategy):
         """Take back what `state_dict` gave."""
         self.best = state_dict["best"]
         super().load_state_dict(state_dict)
-
-    def _empty_stages(self, horizon: Horizon) -> list[int]:
-        """Stages that end at the step at which they begin, as far as is known."""
-        starts = [0, *self.trigger.starts(horizon)][: self.stages]
-        return [
-            stage
-            for stage, (begin, end) in enumerate(pairwise(starts))
-            if begin == end and begin < horizon.total_steps
-        ]
 
     def _selectors(self, names: Sequence[str]) -> list[list[str]]:
         """For each stage the selectors of the blocks it trains."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from bertlab.callbacks.horizon import Horizon
@@ -59,6 +60,13 @@ class Trigger(ABC):
         if end is None and self.complete(horizon):
             end = horizon.total_steps
         return starts[stage], end
+
+    def empty_stages(self, horizon: Horizon) -> list[int]:
+        """Stages of the training that end at the step at which they begin, as far as is known."""
+        starts = pairwise([0, *self.starts(horizon)])
+        return [
+            stage for stage, (begin, end) in enumerate(starts) if begin == end and begin < horizon.total_steps
+        ]
 
     def waits_for(self, horizon: Horizon) -> Waited | None:
         """What tells of the next stage that `starts` does not list yet; None: it lists all."""
