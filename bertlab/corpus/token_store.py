@@ -50,6 +50,7 @@ class TokenStore:
         document_texts: (documents,) int64, ascending: number of the text that each document is of, since long texts are
             divided into several documents; None where none was, or the store is of an older format, which did not tell.
         tokenizer_hash: of the tokenizer that made it; see `bertlab.corpus.tokenizer_identity`.
+        content_hash: of its tokens, sentences, documents and texts, by their checksums.
         settings: how it was built.
     """
 
@@ -61,6 +62,7 @@ class TokenStore:
     document_words: np.ndarray | None
     document_texts: np.ndarray | None
     tokenizer_hash: str
+    content_hash: str
     settings: dict[str, Any]
 
     @classmethod
@@ -89,21 +91,11 @@ class TokenStore:
             document_words=_map(folder / WORDS, "<u4") if meta["format"] > 1 else None,
             document_texts=_map(folder / TEXTS, "<i8") if meta["format"] >= FORMAT else None,
             tokenizer_hash=meta["tokenizer_hash"],
+            content_hash=_content_hash(meta["files"]),
             settings=meta["settings"],
         )
         _check_ends(store)
         return store
-
-    @property
-    def content_hash(self) -> str:
-        """Of its tokens, sentences, documents and texts, as meta.json has their checksums."""
-        files = read_meta(self.folder)["files"]
-        held = {
-            file: files[file]["sha256"]
-            for file in (*(file for file, _ in ARRAYS.values()), TEXTS)
-            if file in files
-        }
-        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -200,6 +192,12 @@ def _known_files(folder: Path, meta: dict[str, Any]) -> dict[str, dict[str, Any]
     if wrong or None in needed:
         raise StoreError(f"{folder / META}: damaged: counts do not fit the sizes of {', '.join(wrong)}.")
     return known
+
+
+def _content_hash(files: dict[str, dict[str, Any]]) -> str:
+    names = (*(file for file, _ in ARRAYS.values()), TEXTS)
+    held = {name: files[name]["sha256"] for name in names if name in files}
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
 def _check_content(folder: Path, meta: dict[str, Any], always: bool) -> None:
