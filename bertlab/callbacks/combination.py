@@ -42,8 +42,8 @@ def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: Lig
     """Refuse a way of sharding, or a task, that strategies cannot work with.
 
     Raises:
-        TypeError: FSDP1; under FSDP2 what freezes or needs whole parameters; gradients of its own in 16-mixed; a task
-            that lacks what a strategy works on.
+        TypeError: FSDP1; under FSDP2 what freezes or needs whole parameters; in 16-mixed gradients of its own, or work
+            on those of a fused optimizer; a task that lacks what a strategy works on.
     """
     if isinstance(trainer.strategy, FSDPStrategy):
         raise TypeError(
@@ -53,12 +53,24 @@ def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: Lig
     _check_sharding(strategies, trainer)
     _check_task(strategies, module)
     if trainer.precision == "16-mixed":
-        for strategy in strategies:
-            if "passes" in strategy.touches:
-                raise TypeError(
-                    f"{type(strategy).__name__} computes gradients of its own, which would underflow without the "
-                    "scaling of trainer.precision 16-mixed: use bf16-mixed"
-                )
+        _check_scaling(strategies, trainer)
+
+
+def _check_scaling(strategies: Sequence[Strategy], trainer: Trainer) -> None:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    scaled = any(group.get("fused") for group in groups)  # until within the optimizer's step
+    for strategy in strategies:
+        name = type(strategy).__name__
+        if "passes" in strategy.touches:
+            raise TypeError(
+                f"{name} computes gradients of its own, which would underflow without the scaling of "
+                "trainer.precision 16-mixed: use bf16-mixed"
+            )
+        if "gradients" in strategy.touches and scaled:
+            raise TypeError(
+                f"{name} works on gradients, which trainer.precision 16-mixed scales, and an optimizer with "
+                "`fused: true` takes them as they are, scaled: use bf16-mixed, or `fused: false`"
+            )
 
 
 def _check_sharding(strategies: Sequence[Strategy], trainer: Trainer) -> None:

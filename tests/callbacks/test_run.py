@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.conductor import Conductor
+from bertlab.callbacks.l2_sp import L2Sp
 from bertlab.callbacks.strategy import Run, Strategy, TrainingPass
 from bertlab.interfaces import Course
 from tests.bits import assert_equal
@@ -282,9 +283,16 @@ class OnlyBlocks(LightningModule):
         return []
 
 
-def refused(strategy: Strategy, platform: Any, precision: str, module: LightningModule) -> str:
+def refused(
+    strategy: Strategy, platform: Any, precision: str, module: LightningModule, fused: bool = False
+) -> str:
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], fused=fused)
     trainer: Any = SimpleNamespace(
-        callbacks=[strategy], strategy=platform, precision=precision, lightning_module=module
+        callbacks=[strategy],
+        strategy=platform,
+        precision=precision,
+        lightning_module=module,
+        optimizers=[optimizer],
     )
     with pytest.raises(TypeError) as raised:
         Conductor(trainer).check()
@@ -301,6 +309,9 @@ def test_where_a_strategy_cannot_work_it_says_so() -> None:
     message = refused(Passes(), plain, "16-mixed", TinyTask())
     assert message.startswith("Passes computes gradients of its own, which would underflow")
     assert "bf16-mixed" in message
+    message = refused(L2Sp(), plain, "16-mixed", TinyTask(), fused=True)
+    assert message.startswith("L2Sp works on gradients, which trainer.precision 16-mixed scales")
+    assert message.endswith("use bf16-mixed, or `fused: false`")
     message = refused(Adds(), plain, "32-true", OnlyBlocks())
     assert message == (
         "Adds changes the training loss, and OnlyBlocks has no training_loss(batch) that it could change"

@@ -133,7 +133,7 @@ class TinyTask(LightningModule):
         x, y = self.step_data()
         share, micro_batches = self.share(batch)
         rows = self.chosen()[share]
-        known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows))
+        known = None if self.known_trunk is None else self.known_trunk(tiny_rows(rows.to(self.device)))
         inputs = x[share] if known is None else known.values
         weights = torch.ones(len(CLASSES)) if self.class_weights is None else self.class_weights
         weights = weights.to(self.device)
@@ -265,10 +265,10 @@ def step_data(step: int) -> tuple[Tensor, Tensor]:
 def tiny_rows(rows: Tensor) -> TextBatch:
     """Rows of all steps one after another, as sequences of one token: row 8 · s + i is the i-th of step s.
 
-    Tokens of late rows are more frequent.
+    Tokens of late rows are more frequent. Lengths lie on the CPU, as in every batch of texts.
     """
     ids = rows.double().sqrt().long()
-    return TextBatch(ids, torch.zeros_like(rows), torch.ones_like(rows), rows)
+    return TextBatch(ids, torch.zeros_like(rows), torch.ones_like(rows, device="cpu"), rows)
 
 
 class TinyRows:
