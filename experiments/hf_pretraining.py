@@ -1,4 +1,6 @@
-"""The peer in pretraining: the Trainer of transformers with BertForPreTraining, on bertlab's very examples.
+"""The peer in pretraining: the Trainer of transformers, on bertlab's very examples.
+
+Its model is BertForPreTraining, and BertForMaskedLM where the objective is masked pieces alone.
 
 `draw` takes the examples from bertlab's data module, masks and all, in the order in which `bertlab fit` trains on them,
 and writes them as a data set of rows. The command reads that data set; everything in it is transformers' own: padding,
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
+    BertForMaskedLM,
     BertForPreTraining,
     DataCollatorForTokenClassification,
     Trainer,
@@ -87,26 +91,25 @@ def amount_of(batch: PretrainingBatch) -> Amount:
 
 
 def rows_of(batches: Iterable[PretrainingBatch]) -> Dataset:
-    """One row for each sequence of packed batches, in order, with the columns that BertForPreTraining takes."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("input_ids", "token_type_ids", "labels", "next_sentence_label")
-    }
+    """One row for each sequence of packed batches, in order, with the columns that the peer's model takes."""
+    columns = defaultdict[str, list[Any]](list)
     for batch in batches:
-        assert batch.sentence_labels is not None
         labels = torch.full_like(batch.input_ids, IGNORED)
         labels[batch.masked_positions] = batch.masked_labels
         packed = {"input_ids": batch.input_ids, "token_type_ids": batch.token_type_ids, "labels": labels}
         for name, values in packed.items():
             columns[name] += np.split(values.numpy(), batch.lengths.cumsum(0)[:-1].numpy())
-        columns["next_sentence_label"] += batch.sentence_labels.tolist()
-    return Dataset.from_dict(columns)
+        if batch.sentence_labels is not None:
+            columns["next_sentence_label"] += batch.sentence_labels.tolist()
+    return Dataset.from_dict(dict(columns))
 
 
 def fit(options: argparse.Namespace) -> None:
     """Train; the loss of each logging and of validation into results.json."""
     config = load_config(options.config)
     source = config["model"]["init_args"]["encoder"]["init_args"]["source"]
-    model = BertForPreTraining.from_pretrained(
+    alone = config["model"]["init_args"]["objective"] == "mlm"
+    model = (BertForMaskedLM if alone else BertForPreTraining).from_pretrained(
         source, attn_implementation=options.attention, dtype=torch.float32
     )
     tokenizer = AutoTokenizer.from_pretrained(options.examples / "tokenizer")
@@ -137,6 +140,7 @@ def arguments(config: dict[str, Any], options: argparse.Namespace) -> TrainingAr
     """What the configuration of bertlab says, in the Trainer's words; validation and a checkpoint at the end."""
     model, batch_size = config["model"]["init_args"], config["data"]["init_args"]["batch_size"]
     optimizer = model["optimizer"]["init_args"]
+    sentences = [] if model["objective"] == "mlm" else ["next_sentence_label"]
     return TrainingArguments(
         output_dir=str(options.output / "checkpoints"),
         use_cpu=not options.gpu,
@@ -146,6 +150,7 @@ def arguments(config: dict[str, Any], options: argparse.Namespace) -> TrainingAr
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=optimizer["lr"],
+        adam_beta2=optimizer.get("betas", [0.9, 0.999])[1],
         weight_decay=optimizer["weight_decay"],
         warmup_steps=model["schedule"]["init_args"]["warmup_fraction"],
         max_grad_norm=config["trainer"]["gradient_clip_val"],
@@ -154,26 +159,29 @@ def arguments(config: dict[str, Any], options: argparse.Namespace) -> TrainingAr
         logging_steps=config["trainer"]["log_every_n_steps"],
         eval_strategy="epoch",
         save_strategy="epoch",
-        label_names=["labels", "next_sentence_label"],
+        label_names=["labels", *sentences],
         disable_tqdm=True,
     )
 
 
-def sums_of_rows(logits: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]) -> Tensor:
+def sums_of_rows(logits: Tensor | tuple[Tensor, Tensor], labels: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     """(B, 3) of each sequence: summed loss of its masked positions, how many they are, loss of its sentence pair.
 
-    The Trainer's own validation loss is a mean over batches of means over masked positions, which depends on how
-    sequences are put into batches; of these sums the mean over all masked positions can be made.
+    The last is 0 where masked pieces are trained alone. The Trainer's own validation loss is a mean over batches of
+    means over masked positions, which depends on how sequences are put into batches; of these sums the mean over all
+    masked positions can be made.
     """
-    (pieces, sentences), (masked_labels, sentence_labels) = logits, labels
+    pieces, sentences = (logits, None) if isinstance(logits, Tensor) else logits
+    masked_labels, sentence_labels = (labels, None) if isinstance(labels, Tensor) else labels
     rows, places = (masked_labels != IGNORED).nonzero(as_tuple=True)
     losses = functional.cross_entropy(
         pieces[rows, places].float(), masked_labels[rows, places], reduction="none"
     )
-    sums, counts = losses.new_zeros(2, len(masked_labels))
+    sums, counts, pairs = losses.new_zeros(3, len(masked_labels))
     sums.index_add_(0, rows, losses)
     counts.index_add_(0, rows, torch.ones_like(losses))
-    pairs = functional.cross_entropy(sentences.float(), sentence_labels.view(-1), reduction="none")
+    if sentences is not None and sentence_labels is not None:
+        pairs = functional.cross_entropy(sentences.float(), sentence_labels.view(-1), reduction="none")
     return torch.stack([sums, counts, pairs], dim=1)
 
 

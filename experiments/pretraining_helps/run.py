@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import AutoConfig
 
 from bertlab.corpus.token_store import TokenStore
 from bertlab.sources.models import model_folder
-from experiments.commands import BERTLAB, ROOT, run_command
+from experiments.commands import BERTLAB, ROOT, run_command, run_forked
 from experiments.figures import draw_points, picture
 from experiments.fits import FIT, logged, read_scores, run_flags
 from experiments.results import measured_on, read_rows, write_results
@@ -26,6 +27,7 @@ from experiments.tables import markdown_table
 FOLDER = Path(__file__).parent
 HEAD_ALONE = (FOLDER / "head_alone.yaml").relative_to(ROOT)
 STARTS = ("random", "pretrained")
+PROBES_AT_ONCE = 2  # on one thread each
 
 
 def main() -> None:
@@ -46,14 +48,22 @@ def main() -> None:
             study["encoder"] = str(Path(found).resolve()) if Path(found).is_dir() else found
         if options.fresh or quick:
             shutil.rmtree(work, ignore_errors=True)
-        run_study(study, runs(study, work), output, options.fresh or quick)
+        fresh, whole = options.fresh or quick, "encoder" not in study
+        if whole:
+            run_study(study, [pretraining(study, "pretraining", work)], output, fresh)
+        run_study(study, probes(study, work), output, fresh and not whole, at_once=PROBES_AT_ONCE)
+        if whole:
+            run_study(study, [pretraining(study, "continued", work)], output, fresh=False)
     report(output)
 
 
-def runs(study: dict[str, Any], work: Path) -> Iterator[Run]:
-    """Both pretrainings, unless an encoder is given, then both starts of each probe for each seed."""
-    for name in ("pretraining", "continued") if "encoder" not in study else ():
-        yield {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)
+def pretraining(study: dict[str, Any], name: str, work: Path) -> Run:
+    """From scratch, or continued."""
+    return {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)
+
+
+def probes(study: dict[str, Any], work: Path) -> Iterator[Run]:
+    """Both starts of each probe for each seed."""
     for seed in study["seeds"]:
         for probe in study["probes"]:
             for start in STARTS:
@@ -105,10 +115,12 @@ def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Pa
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     encoder.write_text(yaml.safe_dump(encoder_of(start, model)), encoding="utf-8")
-    command = [BERTLAB, "fit", "--config", part["config"], "--config", study["overlay"]]
-    command += [f"--model.encoder={encoder}", "--data.init_args.tokenizer", model]
-    command += [*run_flags(folder), "--seed_everything", str(seed), *part.get("arguments", [])]
-    cost = run_command(command, folder / "log.txt")
+    arguments = ["fit", "--config", part["config"], "--config", study["overlay"]]
+    arguments += [f"--model.encoder={encoder}", "--data.init_args.tokenizer", model]
+    arguments += [*run_flags(folder), "--seed_everything", str(seed), *part.get("arguments", [])]
+    start_of_run = time.perf_counter()
+    run_forked(arguments, folder / "log.txt", threads=1)
+    seconds = time.perf_counter() - start_of_run
     score = read_scores(folder / FIT)[part["score"]]
     shutil.rmtree(folder / FIT / "checkpoints")
     return {
@@ -116,7 +128,7 @@ def fine_tune(study: dict[str, Any], probe: str, start: str, seed: int, work: Pa
         "before": "",
         "head_alone": "",
         "unigram": "",
-        "seconds": cost.seconds,
+        "seconds": seconds,
         "curve": "",
     }
 

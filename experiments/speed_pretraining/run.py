@@ -54,9 +54,8 @@ def benches(study: dict[str, Any], fits: Path) -> Iterator[tuple[Bench, dict[str
         study: its settings.
         fits: folder for what runs leave.
     """
+    store, systems = token_store(study["corpus"]), study["systems"]
     for name, case in study["cases"].items():
-        store = token_store(case.get("corpus", study["corpus"]))
-        systems = {system: study["systems"][system] for system in case.get("systems", study["systems"])}
         size, examples = study["sizes"][case["size"]], case["validation_examples"]
         for seed in study["seeds"]:
             yield Bench(name, size, case, examples, seed, store, fits), systems

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 from transformers import BertConfig, BertForPreTraining, set_seed
 
-from experiments.commands import BERTLAB, PYTHON, flags_of, run_command
+from experiments.commands import BERTLAB, PYTHON, ROOT, flags_of, run_command
 from experiments.configurations import load_config
 from experiments.fits import FIT, clock_flags, logged, run_flags
 from experiments.flops import Amount
@@ -44,12 +44,14 @@ class Bench:
     Attributes:
         name: of the case.
         size: arguments of BertConfig.
-        case: of study.yaml: length, batch_size, steps, warm_up_steps, and where it has one its rate.
+        case: of study.yaml: length, batch_size, steps, warm_up_steps, and where it has one its rate; `config`, from
+            the root of the repository, in the place of pretrain.yaml.
         validation_examples: how many.
         seed: of the first weights, the examples and dropout.
         store: folder of the token store.
         work: folder for what runs leave.
         log_every: optimizer steps.
+        threads: that a run computes with; None: as many as there are cores.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Bench:
     store: Path
     work: Path
     log_every: int = LOG_EVERY
+    threads: int | None = None
 
     def fit(self, system: str, settings: Mapping[str, Any], place: Place | None = None) -> dict[str, Any]:
         """Train one system, alone or in turn with others; its row of results, with the GPU if it trained on one.
@@ -86,7 +89,7 @@ class Bench:
     def train(self, system: str, settings: Mapping[str, Any]) -> Losses:
         """Train one system; what it logged."""
         folder = self.folder / system
-        run_command(self._command(system, settings, folder), folder / "log.txt")
+        run_command(self._command(system, settings, folder), folder / "log.txt", self.threads)
         return self.losses(system)
 
     def losses(self, system: str) -> Losses:
@@ -110,9 +113,14 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
         set_seed(self.seed)
         BertForPreTraining(BertConfig(**self.size)).save_pretrained(weights)
-        config = load_config(FOLDER / "pretrain.yaml")
+        config = load_config(
+            ROOT / self.case["config"] if "config" in self.case else FOLDER / "pretrain.yaml"
+        )
         config["seed_everything"] = self.seed
-        config["model"]["init_args"]["encoder"]["init_args"]["source"] = str(weights)
+        config["model"]["init_args"]["encoder"] = {
+            "class_path": "bertlab.encoders.pretrained.PretrainedEncoder",
+            "init_args": {"source": str(weights)},
+        }
         if "rate" in self.case:
             config["model"]["init_args"]["optimizer"]["init_args"]["lr"] = self.case["rate"]
         config["data"]["init_args"] |= {
