@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining
 
-from bertlab.cli import main as bertlab
 from bertlab.interfaces import PretrainingBatch
 from experiments import clocks, flops, hf_pretraining
-from experiments.commands import BERTLAB, Cost
 from experiments.flops import Amount, share_of_peak, training_flops
 from experiments.results import read_rows, write_rows
 from experiments.speed_pretraining import run as cpu_run
@@ -23,17 +20,7 @@ from experiments.speed_pretraining import systems
 from experiments.speed_pretraining_gpu import run
 from experiments.study import load_study, run_study
 from tests.corpus.small_corpus import write_store
-
-
-def in_this_process(command: Sequence[str], log: Path) -> Cost:
-    if command[0] == BERTLAB:
-        bertlab(list(command[1:]))
-    else:
-        assert command[1:3] == ["-m", "experiments.hf_pretraining"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", list(command[2:]))
-            hf_pretraining.main()
-    return Cost(1.0, 100.0)
+from tests.experiments.in_process import in_this_process
 
 
 def one_after_the_other(
