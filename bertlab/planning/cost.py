@@ -13,7 +13,8 @@ class Cost:
         weights: bytes of parameters and buffers.
         gradients: bytes of the gradients of what is trained.
         optimizer: bytes of the optimizer's state, measured after the timed steps; None: there were none.
-        activations: most bytes that autograd kept in a timed step at once; None: there were none.
+        passes: most bytes at once of what a timed step's passes make: activations, gradients; None: there was none.
+        update: most bytes at once of the gradients, and what the optimizer makes beside its state; None: the same.
         device_peak: most bytes that the device's allocator handed out in a timed step; None: it does not say (a CPU).
         seconds: median of the timed steps; None: there were none.
         tokens: of those steps on average; None: the data does not say.
@@ -23,7 +24,8 @@ class Cost:
     weights: int
     gradients: int
     optimizer: int | None = None
-    activations: int | None = None
+    passes: int | None = None
+    update: int | None = None
     device_peak: int | None = None
     seconds: float | None = None
     tokens: float | None = None
@@ -31,12 +33,17 @@ class Cost:
 
     @property
     def memory(self) -> int | None:
-        """Bytes in all: what the device's allocator says, else the sum; None where a part of it is not known."""
+        """Bytes at most at once: what the device's allocator says, else what is made beside what stays."""
         if self.device_peak is not None:
             return self.device_peak
-        if self.optimizer is None or self.activations is None:
+        if self.optimizer is None or self.made is None:
             return None
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.optimizer + self.made
+
+    @property
+    def made(self) -> int | None:
+        """Most bytes at once of what a step makes and gives back; None: there was none that says it."""
+        return None if self.passes is None or self.update is None else max(self.passes, self.update)
 
     def seconds_of(self, tokens: float | None) -> float | None:
         """Seconds of a step of so many tokens, in proportion to those of the timed steps.

@@ -149,11 +149,13 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
             )
         )
     gradients = max(step.cost.gradients for step in plan.steps)
-    parts = f"weights {wording.size(cost.weights)} and gradients {wording.size(gradients)} (reckoned)"
-    if cost.optimizer is not None and cost.activations is not None:
+    parts = f"weights {wording.size(cost.weights)}"
+    if cost.optimizer is None or cost.made is None:
+        parts += f" and gradients {wording.size(gradients)} (reckoned)"
+    else:
         parts += (
-            f", optimizer {wording.size(cost.optimizer)} (measured), activations {wording.size(cost.activations)} "
-            "(measured: what autograd keeps)"
+            f", optimizer {wording.size(cost.optimizer)}, activations and gradients of a step "
+            f"{wording.size(cost.made)} (measured)"
         )
     peak = (
         ""

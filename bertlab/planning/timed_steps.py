@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from bertlab.interfaces import ForeseesSteps, StepData
 from bertlab.planning.cost import Cost
-from bertlab.planning.kept_tensors import KeptTensors, bytes_of
+from bertlab.planning.live_tensors import LiveTensors, bytes_of
 from bertlab.planning.standpoint import Standpoint
 
 #: A first step that takes longer than this many seconds is the only one that is taken.
@@ -84,8 +84,11 @@ class TimedSteps:
         with self._still():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            with KeptTensors(there) as kept:
-                seconds, tokens = [self._take(batches)], [self._tokens(data)]
+            state, live, passes = bytes_of(_state(self._optimizer)), LiveTensors(), list[int]()
+            with live:
+                seconds = [self._take(batches, lambda: passes.append(live.begin()))]
+            tokens = [self._tokens(data)]
+            update = live.most - (bytes_of(_state(self._optimizer)) - state)
             if seconds[0] < LONG:
                 seconds, tokens = self._several(step, data)
             peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
@@ -94,7 +97,8 @@ class TimedSteps:
             weights,
             gradients,
             optimizer=bytes_of(_state(self._optimizer)),
-            activations=kept.most,
+            passes=max(passes, default=0),
+            update=update,
             device_peak=peak,
             seconds=statistics.median(seconds),
             tokens=statistics.median(known) if len(known) == len(seconds) else None,
@@ -113,8 +117,13 @@ class TimedSteps:
             tokens.append(self._tokens(data))
         return seconds, tokens
 
-    def _take(self, batches: Sequence[Any]) -> float:
-        """Take an optimizer step of these micro-batches; returns its seconds."""
+    def _take(self, batches: Sequence[Any], after_passes: Callable[[], None] | None = None) -> float:
+        """Take an optimizer step of these micro-batches; returns its seconds.
+
+        Args:
+            batches: of the step.
+            after_passes: is called when the gradients are there, before the optimizer's own work.
+        """
         trainer, strategy = self._trainer, self._trainer.strategy
         self._prepare(batches)
         self._synchronise()
@@ -132,7 +141,14 @@ class TimedSteps:
         for index in range(len(batches) - 1):
             with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
                 work(index)
-        strategy.optimizer_step(self._optimizer, lambda: work(len(batches) - 1))
+
+        def closure() -> Tensor | None:
+            loss = work(len(batches) - 1)
+            if after_passes is not None:
+                after_passes()
+            return loss
+
+        strategy.optimizer_step(self._optimizer, closure)
         self._synchronise()
         return time.perf_counter() - begin
 
