@@ -48,18 +48,18 @@ def main() -> None:
             study["encoder"] = str(Path(found).resolve()) if Path(found).is_dir() else found
         if options.fresh or quick:
             shutil.rmtree(work, ignore_errors=True)
-        fresh, whole = options.fresh or quick, "encoder" not in study
-        if whole:
-            run_study(study, [pretraining(study, "pretraining", work)], output, fresh)
-        run_study(study, probes(study, work), output, fresh and not whole, at_once=PROBES_AT_ONCE)
-        if whole:
-            run_study(study, [pretraining(study, "continued", work)], output, fresh=False)
+        fresh = options.fresh or quick
+        if "encoder" not in study:
+            run_study(study, pretrainings(study, work), output, fresh)
+            fresh = False
+        run_study(study, probes(study, work), output, fresh, at_once=PROBES_AT_ONCE)
     report(output)
 
 
-def pretraining(study: dict[str, Any], name: str, work: Path) -> Run:
-    """From scratch, or continued."""
-    return {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)
+def pretrainings(study: dict[str, Any], work: Path) -> Iterator[Run]:
+    """From scratch, then continued; before the probes, which leave one thread to all that this process starts."""
+    for name in ("pretraining", "continued"):
+        yield {"part": name, "seed": "", "start": "", "probe": ""}, partial(pretrain, study, name, work)
 
 
 def probes(study: dict[str, Any], work: Path) -> Iterator[Run]:
