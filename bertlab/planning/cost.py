@@ -13,8 +13,8 @@ class Cost:
         weights: bytes of parameters and buffers.
         gradients: bytes of the gradients of what is trained.
         optimizer: bytes of the optimizer's state, measured after the timed steps; None: there were none.
-        passes: most bytes at once of what a timed step's passes make: activations, gradients; None: there was none.
-        update: most bytes at once of the gradients, and what the optimizer makes beside its state; None: the same.
+        made: most bytes at once of what a timed step makes beside that state: activations, gradients, what the
+            optimizer works with; None: there was none.
         device_peak: most bytes that the device's allocator handed out in a timed step; None: it does not say (a CPU).
         seconds: median of the timed steps; None: there were none.
         tokens: of those steps on average; None: the data does not say.
@@ -24,8 +24,7 @@ class Cost:
     weights: int
     gradients: int
     optimizer: int | None = None
-    passes: int | None = None
-    update: int | None = None
+    made: int | None = None
     device_peak: int | None = None
     seconds: float | None = None
     tokens: float | None = None
@@ -39,11 +38,6 @@ class Cost:
         if self.optimizer is None or self.made is None:
             return None
         return self.weights + self.optimizer + self.made
-
-    @property
-    def made(self) -> int | None:
-        """Most bytes at once of what a step makes and gives back; None: there was none that says it."""
-        return None if self.passes is None or self.update is None else max(self.passes, self.update)
 
     def seconds_of(self, tokens: float | None) -> float | None:
         """Seconds of a step of so many tokens, in proportion to those of the timed steps.

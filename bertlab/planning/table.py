@@ -148,9 +148,9 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
                 "checkpoints (from the seconds of timed steps, in proportion to tokens where they are known)",
             )
         )
-    gradients = max(step.cost.gradients for step in plan.steps)
     parts = f"weights {wording.size(cost.weights)}"
     if cost.optimizer is None or cost.made is None:
+        gradients = max(step.cost.gradients for step in plan.steps)
         parts += f" and gradients {wording.size(gradients)} (reckoned)"
     else:
         parts += (

@@ -75,8 +75,7 @@ class TimedSteps:
 
     def _measure(self, step: int, data: StepData | None) -> Cost:
         module, device = self._trainer.lightning_module, self._trainer.strategy.root_device
-        there = [*module.parameters(), *module.buffers()]
-        weights = bytes_of(there)
+        weights = bytes_of([*module.parameters(), *module.buffers()])
         gradients = bytes_of(p for p in module.parameters() if p.requires_grad)
         batches = self._batches_of(data) if self.count else []
         if not batches:
@@ -88,6 +87,7 @@ class TimedSteps:
             with live:
                 seconds = [self._take(batches, lambda: passes.append(live.begin()))]
             tokens = [self._tokens(data)]
+            # What the optimizer's first step adds to its state stays, and is counted there.
             update = live.most - (bytes_of(_state(self._optimizer)) - state)
             if seconds[0] < LONG:
                 seconds, tokens = self._several(step, data)
@@ -97,8 +97,7 @@ class TimedSteps:
             weights,
             gradients,
             optimizer=bytes_of(_state(self._optimizer)),
-            passes=max(passes, default=0),
-            update=update,
+            made=max([*passes, update]),
             device_peak=peak,
             seconds=statistics.median(seconds),
             tokens=statistics.median(known) if len(known) == len(seconds) else None,
