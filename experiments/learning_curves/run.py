@@ -21,6 +21,10 @@ from experiments.tables import markdown_table
 FOLDER = Path(__file__).parent
 FITS = work_folder(FOLDER) / "fits"
 NAMES = {"bertlab": "bertlab", "hf_best_eager": "HF Trainer"}
+STYLES: list[dict[str, Any]] = [
+    {"linewidth": 3, "alpha": 0.5},
+    {"color": "black"},
+]  # of the curves, in this order
 
 
 def main() -> None:
@@ -71,14 +75,17 @@ def report(output: Path) -> None:
     print(table)
 
 
+def by_seed(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Of each seed the rows of both systems, in the order of their names."""
+    found = {(row["seed"], row["system"]): row for row in rows}
+    return {seed: [found[seed, system] for system in NAMES] for seed in sorted({seed for seed, _ in found})}
+
+
 def loss_table(rows: list[dict[str, Any]]) -> str:
     """A row for each seed: validation losses, and by how much the two curves differ on the way."""
     table = [["seed", *(f"{name}: validation loss" for name in NAMES.values()), "difference",
               "mean difference of the training losses ± sd of a window"]]  # fmt: skip
-    for seed in sorted({row["seed"] for row in rows}):
-        both = [
-            next(row for row in rows if (row["seed"], row["system"]) == (seed, system)) for system in NAMES
-        ]
+    for seed, both in by_seed(rows).items():
         ours, theirs = (row["validation_loss"] for row in both)
         apart = [one - other for one, other in zip(*map(curve, both), strict=True)]
         table.append(
@@ -100,18 +107,16 @@ def curve(row: dict[str, Any]) -> list[float]:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """The training losses of each seed, both systems in one panel."""
-    seeds = sorted({row["seed"] for row in rows})
+    seeds = by_seed(rows)
     with picture(path, 1, len(seeds), size=(3.6 * len(seeds), 3.4), dpi=120, sharey=True) as axes:
-        for panel, seed in zip(axes[0], seeds, strict=True):
-            for system, style in (
-                ("bertlab", {"linewidth": 3, "alpha": 0.5}),
-                ("hf_best_eager", {"color": "black"}),
-            ):
-                row = next(row for row in rows if (row["seed"], row["system"]) == (seed, system))
+        for panel, (seed, both) in zip(axes[0], seeds.items(), strict=True):
+            for row, style in zip(both, STYLES, strict=True):
                 losses = curve(row)
                 steps = [row["window"] * (number + 1) for number in range(len(losses))]
-                panel.plot(steps, losses, label=NAMES[system], **style)
-            panel.axhline(row["unigram"], color="black", linestyle="--", label="best guess without context")
+                panel.plot(steps, losses, label=NAMES[row["system"]], **style)
+            panel.axhline(
+                both[0]["unigram"], color="black", linestyle="--", label="best guess without context"
+            )
             panel.set(title=f"seed {seed}", xlabel="optimizer steps")
         axes[0, 0].set(ylabel="training loss, nats a masked piece")
         axes[0, 0].legend(frameon=False, fontsize=8)
