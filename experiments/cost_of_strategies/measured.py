@@ -1,4 +1,4 @@
-"""One training of a text classifier with strategies or without: seconds of its steps, and its peak memory."""
+"""One training with strategies or without: seconds of its steps, and its peak memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from lightning.pytorch import Callback, Trainer
 
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.strategy import Strategy
-from bertlab.data.text_classification import TextClassificationData
-from bertlab.encoders.pretrained import PretrainedEncoder
-from bertlab.tasks.sequence_classification import SequenceClassification
 from experiments.commands import MIB
 from experiments.configurations import load_config
+from experiments.cost_of_strategies.trainings import TRAININGS
 
 
 class Begin(Callback):
@@ -61,36 +59,32 @@ def strategy_of(fragment: Path) -> Strategy:
     return parser.instantiate_classes(parser.parse_object({"strategy": load_config(fragment)})).strategy
 
 
-def texts_of(texts: str, study: Mapping[str, Any]) -> TextClassificationData:
-    """The texts of a folder, read and tokenised."""
-    data = TextClassificationData(
-        study["source"], texts, max_length=study["max_length"], batch_size=study["texts"]
-    )
-    data.setup("fit")
-    return data
-
-
 def peak_mib() -> float:
     """Highest resident memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
 
 
-def training(fragments: Sequence[Path], texts: str, study: Mapping[str, Any]) -> dict[str, Any]:
+def training(
+    name: str, fragments: Sequence[Path], sources: Mapping[str, str], study: Mapping[str, Any]
+) -> dict[str, Any]:
     """Train once, in a process that has not trained before: its peak would be kept.
 
     Args:
+        name: of TRAININGS.
         fragments: of strategies; none: plain training.
-        texts: folder of them.
+        sources: of the texts, by name.
         study: the settings.
 
     Returns:
         `step_seconds`: mean over the training; `last_step_seconds`: median over its last epoch; `memory_mib`: by how
         much the process grew; `undone`: what strategies have left undone, so that it was not measured.
     """
-    data, strategies = texts_of(texts, study), [strategy_of(fragment) for fragment in fragments]
+    data, make_task = TRAININGS[name](sources, study)
+    data.setup("fit")
+    strategies = [strategy_of(fragment) for fragment in fragments]
     before = peak_mib()
     torch.manual_seed(0)
-    task = SequenceClassification(PretrainedEncoder(study["source"]))
+    task = make_task()
     seconds: list[float] = []
     end = End(seconds)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,6 +92,7 @@ def training(fragments: Sequence[Path], texts: str, study: Mapping[str, Any]) ->
             accelerator="cpu",
             precision=study["precision"],
             max_epochs=study["epochs"],
+            limit_train_batches=study["steps_per_epoch"],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -78,10 +78,12 @@ def difference(found: tuple[float, float, float] | None) -> str:
 
 
 def ratio(costs: Rows, column: str, system: str) -> str:
-    """How many times as much as without a strategy; a dash where it was not measured."""
-    if all(row["system"] != system for row in costs):
+    """How many times as much as without a strategy in the same training; a dash where it was not measured."""
+    training = next((row["training"] for row in costs if row["system"] == system), None)
+    if training is None:
         return "–"
-    return f"{median_ratio(costs, column, system, NONE, key='round'):.2f}×"
+    rows = [row for row in costs if row["training"] == training]
+    return f"{median_ratio(rows, column, system, NONE, key='round'):.2f}×"
 
 
 if __name__ == "__main__":
