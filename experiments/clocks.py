@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import TrainerCallback
 
-from bertlab.interfaces import TextBatch
+from bertlab.interfaces import MultiTaskBatch, TextBatch
 from experiments.turns import Place, Turns
 
 
@@ -95,11 +95,12 @@ class LightningClock(Callback):
         self._times.begin_epoch()
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: TextBatch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: TextBatch | MultiTaskBatch, batch_idx: int
     ) -> None:
         """A step begins."""
-        self._rows += batch.size
-        self._tokens += len(batch.input_ids)
+        for part in batch.parts if isinstance(batch, MultiTaskBatch) else [batch]:
+            self._rows += part.size
+            self._tokens += len(part.input_ids)
         self._times.start()
 
     def on_train_batch_end(self, *_: Any) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bertlab.corpus.executors import cores
+from experiments.commands import run_forked
 from experiments.turns import Place
 
 #: The run directory, below the folder that `run_flags` is given.
@@ -32,6 +36,25 @@ def clock_flags(path: Path, place: Place | None = None) -> list[str]:
         *("--trainer.callbacks.init_args.path", str(path)),
         *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in turns.items()),
     ]
+
+
+def fit_for_scores(
+    words: Sequence[str], seed: int, folder: Path, side_by_side: int, added: Sequence[str] = ()
+) -> None:
+    """One fit of a study whose scores count, and its test; it leaves no checkpoints: they are large.
+
+    Args:
+        words: of the command, behind `fit`.
+        seed: of the weights that are new, dropout and the order of the rows.
+        folder: takes the run directory, clock.json and log.txt; what is there is removed.
+        side_by_side: how many such runs there are at the same time, which share the cores.
+        added: words behind all others, such as strategies.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    command = ["fit", *words, *run_flags(folder), "--seed_everything", str(seed)]
+    command += [*clock_flags(folder / "clock.json"), *added]
+    run_forked(command, folder / "log.txt", max(1, cores() // side_by_side))
+    shutil.rmtree(folder / FIT / "checkpoints")
 
 
 def read_scores(run: Path, split: str = "test") -> dict[str, Any]:

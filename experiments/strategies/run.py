@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.corpus.executors import cores
 from bertlab.data.text_classification import TextClassificationData
-from experiments.commands import ROOT, run_forked
+from experiments.commands import ROOT
 from experiments.configurations import load_config
-from experiments.fits import FIT, clock_flags, read_scores, run_flags
+from experiments.fits import FIT, fit_for_scores, read_scores
 from experiments.rates import read_clock
 from experiments.strategies.report import NONE, report
 from experiments.study import Run, carry_out, study_options, work_folder
@@ -62,16 +60,14 @@ def command_of(study: Mapping[str, Any], known_by: Mapping[str, Any]) -> list[st
     ]
 
 
-def sources_of(study: Mapping[str, Any]) -> dict[str, str]:
-    """The rows of each data set as files: the same for all seeds and systems."""
+def sources_of(study: Mapping[str, Any], folder: Path = WORK / "texts") -> dict[str, str]:
+    """The rows of each data set as files below a folder: the same for all seeds and systems."""
     sources: dict[str, str] = {}
     rows = study["rows"]
     for name, config in study["data_sets"].items():
         arguments = load_config(ROOT / config)["data"]["init_args"]
         data = TextClassificationData(tokenizer="packaged:minilm_l6_v2", **arguments)
-        sources[name] = write_splits(
-            WORK / "texts" / name, rows["train"], rows["validation"], rows["test"], data
-        )
+        sources[name] = write_splits(folder / name, rows["train"], rows["validation"], rows["test"], data)
     return sources
 
 
@@ -88,7 +84,7 @@ def fine_tune(study: Mapping[str, Any], data: str, source: str, system: str, see
 def fit(
     study: Mapping[str, Any], data: str, source: str, words: Sequence[str], seed: int, folder: Path
 ) -> None:
-    """Fine-tune once, and leave no checkpoints: they are large.
+    """Fine-tune once.
 
     Args:
         study: the settings.
@@ -98,18 +94,9 @@ def fit(
         seed: of the head's weights, dropout and the order of the rows.
         folder: takes the run directory, the clock and the log; what is there is removed.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    command = ["fit", "--config", study["data_sets"][data], *study["arguments"]]
+    command = ["--config", study["data_sets"][data], *study["arguments"]]
     command += ["--data.init_args.source", source, "--data.init_args.deduplicate", "false"]
-    command += [
-        *run_flags(folder),
-        "--seed_everything",
-        str(seed),
-        *clock_flags(folder / "clock.json"),
-        *words,
-    ]
-    run_forked(command, folder / "log.txt", max(1, cores() // study["side_by_side"]))
-    shutil.rmtree(folder / FIT / "checkpoints")
+    fit_for_scores(command, seed, folder, study["side_by_side"], words)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import yaml
 from transformers import BertConfig, BertModel
 
 from bertlab.cli import main
+from experiments import fits
 from experiments.commands import ROOT
 from experiments.configurations import digest_of
 from experiments.fits import FIT, logged, run_flags
@@ -150,7 +151,7 @@ def test_a_run_is_scored_by_its_best_validation(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(run, "run_forked", lambda command, *_: main(command))
+    monkeypatch.setattr(fits, "run_forked", lambda command, *_: main(command))
     monkeypatch.setattr(rates, "work_folder", lambda _: tmp_path)
     whole = load_study(run.FOLDER, quick=False) | {"arguments": project.flags()}
     study = load_study(rates.FOLDER, quick=False)
