@@ -81,6 +81,11 @@ class CorpusBuild:
             raise ValueError(
                 f"name: {self.name!r} is not accepted: the name of a folder, without / and leading dot."
             )
+        if self.store.name in ("", ".."):
+            raise ValueError(
+                f"output: {self.output!r} is not accepted: a folder of the store's own, which the build makes, such as "
+                "corpora/{name}."
+            )
         for key in ("shard_characters", "document_characters"):
             if getattr(self, key) < 1000:
                 raise ValueError(f"{key}: {getattr(self, key)} is not accepted: 1000 or more.")

@@ -128,21 +128,36 @@ class Parquet(FileReader):
             try:
                 with pq.ParquetFile(path) as file:
                     _check_column(path, file.schema_arrow, self.text_column)
-                    for batch in file.iter_batches(batch_size=64, columns=[self.text_column]):
-                        for value in batch.column(0):
-                            if value.is_valid:
-                                yield from parts_of(value.as_py(), limit)
-            except pa.ArrowException as error:
+                    batches = file.iter_batches(batch_size=64, columns=[self.text_column])
+                    values = (value for batch in batches for value in batch.column(0))
+                    for number, value in enumerate(values, start=1):
+                        if value.is_valid:
+                            yield from parts_of(self._text(path, number, value), limit)
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # the machine's
+                    raise
                 raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
+
+    def _text(self, path: Path, number: int, value: Any) -> str:
+        try:
+            return value.as_py()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: row {number} is not UTF-8 in text_column {self.text_column!r} ({error.reason} at byte "
+                f"{error.start}), as Parquet's strings have to be: write the file anew"
+            ) from error
 
 
 def _check_column(path: Path, schema: Any, column: str) -> None:
     import pyarrow as pa
 
-    kinds = {name: schema.field(name).type for name in schema.names}
-    text = column in kinds and (pa.types.is_string(kinds[column]) or pa.types.is_large_string(kinds[column]))
-    if not text:
-        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    named = [field.type for field in schema if field.name == column]
+    if len(named) > 1:
+        raise ValueError(
+            f"{path}: {len(named)} columns are named text_column {column!r}: rename all but one."
+        )
+    if not any(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in named):
+        found = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise ValueError(f"{path}: no column of strings named text_column {column!r}; it has: {found}.")
 
 

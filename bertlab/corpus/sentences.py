@@ -21,6 +21,8 @@ _PART_CHARACTERS = 100_000
 _LONG_CHARACTERS = 300
 _OPENING = re.compile(r"""(?<!\S)["'“”‘’„‟«»()\[\]]""")
 _CLOSING = re.compile(r"""(?<=\S)["'“‘’„‟«»()\[\]]""")
+# White space of several bytes: behind it the library cuts within a character, which ends in a panic (sentencex 1.0).
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
 class SentenceSplitter:
@@ -80,16 +82,19 @@ class SentenceSplitter:
         # The library speaks UTF-8, which has no lone surrogates.
         line = line.encode("utf-8", "replace").decode()
         for part in cut(line, _PART_CHARACTERS):
-            for sentence in _segment(self.language, part):
+            for sentence in self._segments(part, part):
                 yield from self._divide_again(sentence) if len(sentence) > _LONG_CHARACTERS else (sentence,)
 
     def _divide_again(self, sentence: str) -> Iterator[str]:
         # In their place stand signs that the splitter does not pair: one that may begin a sentence, and one that it
         # takes along with the full stop before it.
-        unpaired = _CLOSING.sub("”", _OPENING.sub("*", sentence))
+        return self._segments(sentence, _CLOSING.sub("”", _OPENING.sub("*", sentence)))
+
+    def _segments(self, text: str, shown: str) -> Iterator[str]:
+        """The parts of `text` that lie where the library ends sentences in `shown`, which is as long."""
         start = 0
-        for part in _segment(self.language, unpaired):
-            yield sentence[start : start + len(part)]
+        for part in _segment(self.language, _WIDE_SPACE.sub(" ", shown)):
+            yield text[start : start + len(part)]
             start += len(part)
 
 

@@ -13,6 +13,7 @@ from bertlab.corpus.duplicate_search import Numbers
 from bertlab.corpus.stage import Stage
 from bertlab.corpus.text_stage import read_text_shard, texts_path
 from bertlab.corpus.text_tokenizer import text_tokenizer
+from bertlab.corpus.words import count_spaced
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +66,7 @@ class TokenStage(Stage):
         owner = np.repeat(np.arange(len(documents)), sizes)
         sentences = np.bincount(owner[has_tokens], minlength=len(documents))
         with_tokens = [sentence for sentence, there in zip(flat, has_tokens, strict=True) if there]
-        in_sentences = np.array([len(sentence.split()) for sentence in with_tokens], dtype=np.int64)
+        in_sentences = np.array([count_spaced(sentence) for sentence in with_tokens], dtype=np.int64)
         words = np.bincount(owner[has_tokens], weights=in_sentences, minlength=len(documents))
         pieces = np.bincount(tokens, minlength=self.vocabulary_size)
         arrays = {

@@ -7,6 +7,7 @@ import re
 # Kana and Han are written without spaces: each character is a word of its own, as in BERT's own tokenizer for Han.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_SPACED = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def words(text: str) -> list[str]:
@@ -18,6 +19,15 @@ def words(text: str) -> list[str]:
     ['It', 's', '3', '5', 'C', 'in', '東', '京']
     """
     return WORD.findall(text)
+
+
+def count_spaced(text: str) -> int:
+    """Runs without white space, punctuation and all; Han and kana one character each.
+
+    >>> count_spaced("It's 3.5 °C in 東京!")
+    7
+    """
+    return len(text.split()) if text.isascii() else sum(1 for _ in _SPACED.finditer(text))
 
 
 def has_words(text: str, number: int) -> bool:

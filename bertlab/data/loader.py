@@ -101,7 +101,13 @@ def identity(batch: Any) -> Any:
 
 
 def loader_options(num_workers: int, seed: int) -> dict[str, Any]:
-    """Arguments of a DataLoader whose sampler yields whole batches."""
+    """Arguments of a DataLoader whose sampler yields whole batches.
+
+    Raises:
+        ValueError: a negative number of workers.
+    """
+    if num_workers < 0:
+        raise ValueError(f"data.init_args.num_workers takes 0 or more processes, got {num_workers}")
     return {
         "batch_size": None,
         "collate_fn": identity,

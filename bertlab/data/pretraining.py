@@ -9,14 +9,18 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from bertlab.data.loader import ResumableLoader, check_limit, check_trainer, loader_options
 from bertlab.data.pretraining_options import check_course, check_options, check_positions
 from bertlab.data.store_vocabulary import (
     CONTENT_HASH,
+    HELD_OUT,
+    STREAM,
     TOKENIZER_HASH,
     check_encoder_vocabulary,
+    check_same_arguments,
     check_same_content,
     check_same_vocabulary,
 )
@@ -28,6 +32,7 @@ from bertlab.samplers.sorted_batches import SortedBatchSampler
 from bertlab.samplers.step_parts import StepPartSampler
 
 PASSES = "passes"  # key of the state
+LENGTHS = "phases: the lengths"
 SentenceTask = Literal["next_sentence", "sentence_order", "none"]
 Masking = Literal["token", "whole_word", "span"]
 
@@ -213,26 +218,43 @@ class PretrainingData(LightningDataModule):
         return DataLoader(examples, sampler=sampler, **loader_options(self.num_workers, self.seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples consumed, of all ranks: one number; of what store they are; and the passes before them."""
+        """The samples consumed, of all ranks: one number; of what store and arguments; and the passes before them."""
         if self.trainer is None or self.trainer.fit_loop.max_batches == float("inf"):
             return {}
         store = self.examples.store
         state = self._position.state_dict(self.trainer)
         state |= {TOKENIZER_HASH: store.tokenizer_hash, CONTENT_HASH: store.content_hash}
-        passes = self.examples.training.passes_before(self._position.taken(self.trainer))
+        taken = self._position.taken(self.trainer)
+        state |= self._arguments(len(taken))
+        passes = self.examples.training.passes_before(taken)
         return state | ({PASSES: passes} if passes else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was saved.
 
         Raises:
-            ValueError: the store was of another vocabulary then, or, where training goes on, held other text.
+            ValueError: the store was of another vocabulary then; or, where training goes on, held other text, or the
+                arguments that held-out texts and examples follow from were others.
         """
         check_same_vocabulary(self.examples.store, state_dict)
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_same_content(self.examples.store, state_dict)
+            begun = state_dict.get(STREAM, {}).get(LENGTHS, [])
+            check_same_arguments(self._arguments(len(begun)), state_dict)
         self._position.load_state_dict(state_dict)
         self.examples.remember(state_dict.get(PASSES, {}))
+
+    def _arguments(self, begun: int) -> dict[str, dict[str, Any]]:
+        """What held-out texts and the training stream follow from, beside the store; of so many lengths."""
+        return {
+            HELD_OUT: {"validation_fraction": self.validation_fraction, "split_seed": self.split_seed},
+            STREAM: {
+                "seed": self.seed,
+                "sentence_task": self.sentence_task,
+                "short_fraction": self.short_fraction,
+                LENGTHS: self.examples.options.lengths[:begun],
+            },
+        }
 
     def _example_options(self) -> ExampleOptions:
         return ExampleOptions(
@@ -256,7 +278,14 @@ class PretrainingData(LightningDataModule):
         growth = self._course.batch_size
         if growth is None:
             growth = Growth(self.batch_warmup_start, round(self.batch_warmup_fraction * total_steps))
-        return StepSchedule(self.phases, self._sizes, total_steps, growth.steps, growth.start)
+        schedule = StepSchedule(self.phases, self._sizes, total_steps, growth.steps, growth.start)
+        for number, (phase, steps) in enumerate(zip(self.phases, schedule.steps_of_phases, strict=True)):
+            if steps == 0:
+                rank_zero_warn(
+                    f"data.init_args.phases[{number}]: a fraction of {phase.fraction:g} is none of the {total_steps} "
+                    f"optimizer steps of this training: nothing is trained at {phase.length} tokens there"
+                )
+        return schedule
 
     def _place(self) -> tuple[Any, ...] | None:
         """What the sampler needs to go on; None: no batch is left."""

@@ -11,6 +11,10 @@ from bertlab.corpus.token_store import TokenStore
 TOKENIZER_HASH = "tokenizer"
 #: Key of the hash of the store's content.
 CONTENT_HASH = "store"
+#: Key of the arguments that say which texts are held out.
+HELD_OUT = "held_out"
+#: Key of the arguments that the training stream follows from.
+STREAM = "stream"
 SHOWN = 12  # digits of a hash in a message
 
 
@@ -72,3 +76,28 @@ def check_same_content(store: TokenStore, state: Mapping[str, Any]) -> None:
             "here. Take that one, which the config.yaml of its run names; or go on with this text in a run of its own, "
             "from what `bertlab export` makes of the checkpoint (source of the encoder)."
         )
+
+
+def check_same_arguments(arguments: Mapping[str, Mapping[str, Any]], state: Mapping[str, Any]) -> None:
+    """Refuse to go on with other held-out texts, or in another stream of examples, than a checkpoint was trained with.
+
+    Args:
+        arguments: of the data, by HELD_OUT and STREAM, by their keys.
+        state: of the data in the checkpoint; older ones do not say them.
+
+    Raises:
+        ValueError: one is another; the message names its key.
+    """
+    why = {
+        HELD_OUT: "texts that it was trained on would be held out now",
+        STREAM: "the samples that it has seen are counted in the stream of examples that follows from it",
+    }
+    for kind, now in arguments.items():
+        for key, value in now.items():
+            known = state.get(kind, {}).get(key, value)
+            if known != value:
+                raise ValueError(
+                    f"data.init_args.{key} is {value!r}, and was {known!r} in the training that the checkpoint is of: "
+                    f"{why[kind]}. Set it as it was; or begin a run of its own, from what `bertlab export` makes of "
+                    "the checkpoint (source of the encoder)."
+                )

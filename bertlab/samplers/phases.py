@@ -73,6 +73,8 @@ class StepSchedule:
         self.total_steps = total_steps
         ends = np.rint(np.cumsum([phase.fraction for phase in phases]) * total_steps).astype(np.int64)
         ends[-1] = total_steps
+        #: optimizer steps of each phase.
+        self.steps_of_phases: list[int] = np.diff(ends, prepend=0).tolist()
         streams = streams_of(phases)
         # A segment is a run of steps of one size in one phase: its first step, size and stream.
         segments: list[tuple[int, int, int]] = []

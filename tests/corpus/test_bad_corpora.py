@@ -186,6 +186,41 @@ def test_parquet(tmp_path: Path) -> None:
         documents(Parquet(path))
 
 
+def test_parquet_with_a_damaged_page(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"text number {n} " * 9 for n in range(300)]}), path)
+    raw = bytearray(path.read_bytes())
+    raw[60:200] = bytes(140)
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"a\.parquet: cannot be read as Parquet"):
+        documents(Parquet(str(path)))
+
+
+def test_parquet_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    values = pa.array([b"fine", None, b"caf\xe9 au lait"]).view(pa.string())
+    pq.write_table(pa.table({"text": values}), path)
+    with pytest.raises(
+        ValueError, match=r"a\.parquet: row 3 is not UTF-8 in text_column 'text' \(.* at byte 3\)"
+    ):
+        documents(Parquet(path))
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+    with pytest.raises(ValueError, match=r"a\.parquet: 2 columns are named text_column 'text'"):
+        documents(Parquet(path))
+
+
+@pytest.mark.parametrize("output", [".", "..", "/"])
+def test_a_store_has_a_folder_of_its_own(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("A sentence of six words.\n")
+    assert f"output: '{output}' is not accepted" in error(tmp_path, capsys, output=output)
+
+
 def test_a_hub_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

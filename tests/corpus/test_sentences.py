@@ -99,6 +99,27 @@ def test_a_long_line_takes_seconds(unit: str, size: int) -> None:
     assert sum(len(part) - part.count(" ") for part in sentences) == len(text) - text.count(" ")
 
 
+@pytest.mark.parametrize("space", "\u00a0\u2009\u202f\u3000")
+@pytest.mark.parametrize("language", ["en", "de", "zh"])
+def test_white_space_of_several_bytes_is_white_space(space: str, language: str) -> None:
+    text = f"Signed by E{space}. Smith in March. It is{space}good."
+    splitter = SentenceSplitter(language)
+    sentences = splitter.split(text)
+    assert sentences[-1].endswith(f"It is{space}good.")
+    assert [sentence.replace(space, " ") for sentence in sentences] == splitter.split(
+        text.replace(space, " ")
+    )
+
+
+@given(
+    text=st.text(st.sampled_from('aE. \u00a0\u2009\u3000"(!\u2019\U0001f600'), max_size=40),
+    language=st.sampled_from(["en", "fr", "ja", "ru"]),
+)
+def test_no_text_is_lost(text: str, language: str) -> None:
+    sentences = SentenceSplitter(language).split(text)
+    assert "".join("".join(sentences).split()) == "".join(text.split())
+
+
 @given(text=st.text(st.sampled_from("ab \u3000"), max_size=60), limit=st.integers(1, 10))
 def test_cut_goes_between_words_where_it_can(text: str, limit: int) -> None:
     parts = list(cut(text, limit))

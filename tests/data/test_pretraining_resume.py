@@ -122,7 +122,18 @@ def test_the_state_is_one_number_and_other_batch_sizes_go_on_from_it(tmp_path: P
     checkpoint = tmp_path / "step=5.ckpt"
     state = torch.load(checkpoint, weights_only=False)["PretrainingData"]
     opened = TokenStore.open(store)
-    assert state == {"samples": 50, "tokenizer": opened.tokenizer_hash, "store": opened.content_hash}
+    assert state == {
+        "samples": 50,
+        "tokenizer": opened.tokenizer_hash,
+        "store": opened.content_hash,
+        "held_out": {"validation_fraction": 0.1, "split_seed": 0},
+        "stream": {
+            "seed": 3,
+            "sentence_task": "next_sentence",
+            "short_fraction": 0.1,
+            "phases: the lengths": [32],
+        },
+    }
     second = fit(tmp_path, store, resume=str(checkpoint), batch_size=7, limits={"max_steps": 8})
     assert sorted(number for _, number, *_ in second) == list(range(50, 71))
     phases = [Phase(32, 0.25), Phase(64, 0.75)]
@@ -241,6 +252,47 @@ def test_passes_of_other_examples_are_not_taken_from_a_checkpoint(
         resumed = training(seed)
         resumed.remember(passes)
         assert [resumed.stream(0).locate(number) for number in range(0, 400, 50)] == places[seed]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"split_seed": 1}, r"split_seed is 1, and was 0 .* would be held out now"),
+        ({"validation_fraction": 0.3}, r"validation_fraction is 0\.3, and was 0\.1 .* would be held out now"),
+        ({"seed": 5}, r"seed is 5, and was 3 .* stream of examples"),
+        ({"short_fraction": 0.9}, r"short_fraction is 0\.9, and was 0\.1"),
+        ({"sentence_task": "sentence_order"}, r"sentence_task is 'sentence_order', and was 'next_sentence'"),
+        ({"phases": [Phase(48)]}, r"phases: the lengths is \[48\], and was \[32\]"),
+    ],
+)
+def test_other_held_out_texts_or_another_stream_are_refused(
+    tmp_path: Path, store: str, changed: dict[str, Any], named: str
+) -> None:
+    fit(tmp_path, store, stop=4)
+    with pytest.raises(ValueError, match=named):
+        fit(tmp_path, store, resume=str(tmp_path / "step=3.ckpt"), **changed)
+
+
+def test_a_length_that_was_not_begun_may_change(tmp_path: Path, store: str) -> None:
+    options = {"phases": [Phase(32, 0.5), Phase(64, 0.5)]}
+    first = fit(tmp_path, store, stop=4, **options)
+    second = fit(
+        tmp_path, store, resume=str(tmp_path / "step=3.ckpt"), phases=[Phase(32, 0.5), Phase(48, 0.5)]
+    )
+    whole = fit(tmp_path / "whole", store, phases=[Phase(32, 0.5), Phase(48, 0.5)])
+    assert [seen for seen in first if seen[0] < 3] + second == whole
+
+
+def test_a_phase_without_a_step_is_told_of(store: str, tmp_path: Path) -> None:
+    with pytest.warns(
+        UserWarning, match=r"phases\[1\]: a fraction of 0\.03 is none of the 12 optimizer steps"
+    ):
+        fit(tmp_path, store, phases=[Phase(32, 0.97), Phase(64, 0.03)])
+
+
+def test_a_negative_number_of_workers_is_refused(store: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.init_args\.num_workers takes 0 or more processes, got -1"):
+        fit(tmp_path, store, workers=-1)
 
 
 def test_a_checkpoint_from_the_middle_of_an_accumulation_is_refused(tmp_path: Path, store: str) -> None:
