@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from bertlab.allocator import keep_few_programs, keep_freed_memory
 from bertlab.callbacks.optimizer_modes import OptimizerModes
@@ -159,6 +162,7 @@ class BertlabCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         callbacks, loggers = self.make_callbacks(config), self.make_loggers(config)
+        _check_once(callbacks)
         if any(isinstance(callback, TimeLimit) for callback in callbacks):
             kwargs["max_time"] = None  # which would make a timer of Lightning's
         try:
@@ -246,6 +250,17 @@ class BertlabCLI(LightningCLI):
         if self.subcommand == "fit":
             loggers.insert(0, MetricsCsv(self.run_directory.metrics))
         return loggers
+
+
+def _check_once(callbacks: Sequence[Callback]) -> None:
+    """Refuse two callbacks that a checkpoint could not tell apart, which Lightning refuses in words for programmers."""
+    keeping = [callback for callback in callbacks if is_overridden("state_dict", callback, Callback)]
+    twice = [key for key, number in Counter(callback.state_key for callback in keeping).items() if number > 1]
+    if twice:
+        name = next(type(callback).__name__ for callback in keeping if callback.state_key == twice[0])
+        raise UsageError(
+            f"trainer.callbacks has {name} more than once: take one of them out of trainer.callbacks"
+        )
 
 
 def _check_max_time(max_time: Any) -> None:

@@ -114,6 +114,13 @@ FLAGS: dict[str, tuple[list[str], str]] = {
         r"encoder\.source: cannot read 'nobody/nothing'",
     ),
     "no such tokenizer": (["--data.tokenizer=nobody/nothing"], r"tokenizer: 'nobody/nothing' cannot be read"),
+    "an encoder that names no tokenizer": (
+        [
+            '--model.encoder={"class_path": "bertlab.encoders.from_config.EncoderFromConfig", "init_args": '
+            '{"model_type": "bert"}}'
+        ],
+        r"data\.init_args\.tokenizer is not set, and the encoder has no `source` to take one from",
+    ),
     "a class that no training row has": (
         ['--data.label_names=["ham", "spam", "eggs"]'],
         r"label_names: eggs: no training row of .*texts\.csv has it\. Labels found: ham, spam",

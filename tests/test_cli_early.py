@@ -185,7 +185,25 @@ VALIDATIONS: dict[str, tuple[list[str], str]] = {
         [*PLATEAU, "--trainer.limit_val_batches=0"],
         r"schedule: ReduceLROnPlateau\.monitor is 'val/loss', .*: trainer\.limit_val_batches is 0",
     ),
+    "a schedule that looks more often": (
+        [
+            *PLATEAU,
+            "--trainer.max_epochs=4",
+            "--trainer.val_check_interval=8",
+            "--trainer.check_val_every_n_epoch=null",
+        ],
+        r"schedule: ReduceLROnPlateau looks at 'val/loss' when an epoch of \d micro-batches ends, and validations come "
+        r"every 8",
+    ),
 }
+
+
+def test_a_strategy_that_is_there_twice(
+    project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = callback("bertlab.callbacks.r_drop.RDrop")
+    message = r"trainer\.callbacks has RDrop more than once: take one of them out of trainer\.callbacks"
+    assert_refused(["fit", "--config", f"{project}/run.yaml", *flags, *flags], message, capsys)
 
 
 @pytest.mark.parametrize("fault", VALIDATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -46,7 +47,7 @@ class AverageTimes(Follow):
         if len(given) > 1:
             raise ValueError(f"{strategy}: {' and '.join(given)} clash; give one of them")
         for name, value in given.items():
-            if value < 0 or (name == "start_fraction" and value > 1):
+            if not 0 <= value < math.inf or (name == "start_fraction" and value > 1):
                 accepted = "[0, 1]" if name == "start_fraction" else "0 or more"
                 raise ValueError(f"{strategy}.{name} takes {accepted}, got {value}")
         self.at, self.every_steps = at, every_steps

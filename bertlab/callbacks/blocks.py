@@ -89,9 +89,18 @@ class Blocks(Sequence[Block]):
 
 
 def each_once(blocks: Iterable[Block | Iterable[Block]]) -> list[Block]:
-    """Blocks that are given one by one or as sequences, in the order given, each once."""
+    """Blocks that are given one by one or as sequences, in the order given, each once.
+
+    Raises:
+        TypeError: one is no block.
+    """
     found: dict[int, Block] = {}
     for item in blocks:
         for block in [item] if isinstance(item, Block) else item:
+            if not isinstance(block, Block):
+                raise TypeError(
+                    "blocks are taken as objects, such as run.head, run.blocks.top(2) or "
+                    f"run.all_blocks.named('head'), got {item!r:.80}"
+                )
             found[id(block)] = block
     return list(found.values())

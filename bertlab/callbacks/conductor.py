@@ -92,7 +92,8 @@ class Conductor:
         Raises:
             ValueError: two strategies that clash (both are named), an unknown name in `touches`, two leaders; data that
                 cannot change as a strategy asks.
-            TypeError: a task, trainer strategy or data module that strategies cannot work with.
+            TypeError: a task, trainer strategy or data module that strategies cannot work with; a strategy whose state
+                lacks its stage.
         """
         if self._checked:
             return
@@ -101,6 +102,8 @@ class Conductor:
         for strategy in self.strategies:
             strategy.prepare(self.trainer, self.blocks, self.horizon)
         bind_followers(self.strategies, claims_of(self.strategies, self.module))
+        for strategy in self.strategies:
+            strategy.check_state()
         hand_out_course(self.strategies, self.trainer, self.horizon, self._run_in)
 
     def start(self) -> None:

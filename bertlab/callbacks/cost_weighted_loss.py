@@ -156,7 +156,7 @@ class CostWeightedLoss(Strategy):
             raise ValueError(f"CostWeightedLoss: {' and '.join(given)} clash; give one of them")
         for name in given:
             value = starts[name]
-            if value is None or value < 0 or (name == "start_fraction" and value > 1):
+            if value is None or not 0 <= value < float("inf") or (name == "start_fraction" and value > 1):
                 raise ValueError(f"CostWeightedLoss.{name}: {value} is out of range")
         if not 0 <= self.anneal_fraction <= 1:
             raise ValueError(f"CostWeightedLoss.anneal_fraction: {self.anneal_fraction} is not in [0, 1]")

@@ -56,7 +56,13 @@ class Events:
             self.record(strategy, "lr", {"factors": static})
         weights = wishes.class_weights_at(0)
         if weights is not None:
-            named = dict(zip(run.class_names(), weights.tolist(), strict=True))
+            names = run.class_names()
+            if weights.shape != (len(names),):
+                raise ValueError(
+                    f"{strategy} calls run.weight_classes with weights of shape {tuple(weights.shape)}; accepted is "
+                    f"({len(names)},), in the order of run.class_names(): {', '.join(names)}"
+                )
+            named = dict(zip(names, weights.tolist(), strict=True))
             self.record(strategy, "class_weights", {"weights": named})
         for what, facts in notes:
             self.record(strategy, what, facts)

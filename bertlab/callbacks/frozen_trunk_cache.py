@@ -64,7 +64,7 @@ class FrozenTrunkCache(Strategy):
     def __init__(self, max_gib: float = 4.0, bfloat16: bool = False, minimum_epochs: float = 1.5) -> None:
         if not 0 < max_gib < math.inf:
             raise ValueError(f"FrozenTrunkCache.max_gib takes a number of GiB above 0, got {max_gib}")
-        if minimum_epochs < 0:
+        if not minimum_epochs >= 0:
             raise ValueError(f"FrozenTrunkCache.minimum_epochs takes 0 epochs or more, got {minimum_epochs}")
         self.max_gib, self.bfloat16, self.minimum_epochs = max_gib, bfloat16, minimum_epochs
         self._dtype = torch.bfloat16 if bfloat16 else None

@@ -182,7 +182,7 @@ class LrRestarts(Strategy):
             raise ValueError(
                 "LrRestarts: `plateau`, the metric to watch, goes with at: plateau, and only with it"
             )
-        if self.multiplier < 1:
+        if not 1 <= self.multiplier < float("inf"):
             raise ValueError(f"LrRestarts.multiplier takes 1 or more, got {self.multiplier}")
         # The other arguments are checked by the function that uses them, before training.
         restart_factor(
@@ -206,7 +206,7 @@ class CycleLength:
         if len(given) > 1:
             raise ValueError(f"LrRestarts: {' and '.join(given)} clash; give one of them")
         for name, value in units.items():
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"LrRestarts.{name} takes a number above 0, got {value}")
         self.given = bool(given)
         self._steps, self._epochs, self._fraction = steps, epochs, fraction

@@ -123,7 +123,13 @@ class PrivateTraining(Strategy):
                 "number or more, whole rows could be published; take less"
             )
         if self.target_epsilon is not None and not self._noise:
-            self._noise = self.budget.noise_multiplier(self.target_epsilon, rate, horizon.total_steps)
+            try:
+                self._noise = self.budget.noise_multiplier(self.target_epsilon, rate, horizon.total_steps)
+            except ValueError as error:  # opacus's
+                raise ValueError(
+                    f"PrivateTraining.target_epsilon: no noise keeps {self.target_epsilon} in {horizon.total_steps} "
+                    f"steps that draw {rate:.2%} of the rows each ({error}): take a larger one"
+                ) from error
         self._check_target(max(0, horizon.total_steps - self.budget.steps))
         if not self.secure:
             rank_zero_warn(

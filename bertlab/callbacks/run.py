@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,17 @@ class Run(Asking):
         """Put an event of your own on the timeline.
 
         What `apply` notes is recorded when the stage begins, and not again when a resume replays it.
+
+        Raises:
+            TypeError: facts that are no plain values.
         """
+        try:
+            json.dumps(facts)
+        except TypeError as error:
+            raise TypeError(
+                f"{self._strategy}: run.note({what!r}, …) takes facts that JSON has (numbers, strings, true and false, "
+                f"lists and dictionaries of such), got {facts!r:.200}: a tensor gives them by tolist() or item()"
+            ) from error
         if self._has_asked:
             self._record(what, facts)
         else:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.trigger import Trigger
@@ -28,11 +28,26 @@ class Staged(Callback):
     entered: int = -1
     _trigger: Trigger | None = None
     _learnt: dict[str, Any] | None = None
+    _saved_stage: int | None = None  # in a checkpoint that is being restored
 
     @property
     def trigger(self) -> Trigger:
-        """This instance's own copy of `when`."""
+        """This instance's own copy of `when`.
+
+        Raises:
+            TypeError: `when` is no trigger.
+        """
         if self._trigger is None:
+            when: object = self.when
+            if not isinstance(when, Trigger):
+                shown = (
+                    f"the class {when.__name__}: write {when.__name__}()"
+                    if isinstance(when, type)
+                    else repr(when)
+                )
+                raise TypeError(
+                    f"{type(self).__name__}.when takes a trigger, such as AtStep(100) or EachEpoch(), and is {shown}"
+                )
             self._trigger = copy.deepcopy(self.when)
             if self._learnt is not None:
                 self._trigger.load_state_dict(self._learnt)
@@ -53,12 +68,40 @@ class Staged(Callback):
         start, end = self.trigger.span(known, horizon)
         return start, horizon.total_steps if stage + 1 == self.stages else end
 
+    def check_state(self) -> None:
+        """Refuse a class whose checkpoints do not know its stage, or whose stage was not taken back from one.
+
+        Raises:
+            TypeError: its state_dict or load_state_dict leaves out what this class keeps.
+        """
+        name = type(self).__name__
+        if not self.state_dict().keys() >= {"entered", "trigger"}:
+            raise TypeError(
+                f"{name}.state_dict leaves out the stage, so that a run that is resumed would begin with the first "
+                "one: return super().state_dict() | {…}"
+            )
+        if self._saved_stage is not None and self._saved_stage != self.entered:
+            raise TypeError(
+                f"{name}.load_state_dict has not taken back the stage ({self._saved_stage} in the checkpoint): call "
+                "super().load_state_dict(state_dict) in it"
+            )
+        self._saved_stage = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See which stage `load_state_dict` is to take back."""
+        self._saved_stage = checkpoint["callbacks"].get(self.state_key, {}).get("entered")
+
     def state_dict(self) -> dict[str, Any]:
-        """The stage entered last and what the trigger has learnt. Plain values and tensors only."""
+        """The stage entered last and what the trigger has learnt. Plain values and tensors only.
+
+        A subclass adds to it: `super().state_dict() | {…}`.
+        """
         return {"entered": self.entered, "trigger": self.trigger.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; a subclass calls it too."""
         self.entered = state_dict["entered"]
         # Kept until the trigger is made, which may need to see the model first.
         self._trigger, self._learnt = None, state_dict["trigger"]

@@ -228,7 +228,7 @@ class StagedUnfreezing(Strategy):
             raise ValueError(f"StagedUnfreezing: {' and '.join(given)} clash; give one of them")
         for name in given:
             value = lengths[name]
-            if not isinstance(value, str) and (value is None or value <= 0):
+            if not isinstance(value, str) and (value is None or not 0 < value < float("inf")):
                 raise ValueError(f"StagedUnfreezing.{name} takes a number above 0, got {value}")
         if self.hand_made is not None and given:
             raise ValueError(
@@ -246,7 +246,7 @@ class StagedUnfreezing(Strategy):
             raise ValueError("StagedUnfreezing: blocks_per_stage takes 1 or more, top 0 or more")
         if not 0 < self.spread_fraction <= 1:
             raise ValueError(f"StagedUnfreezing.spread_fraction: {self.spread_fraction} is not in (0, 1]")
-        if self.lr_decay <= 0:
+        if not 0 < self.lr_decay < float("inf"):
             raise ValueError(f"StagedUnfreezing.lr_decay takes a factor above 0, got {self.lr_decay}")
 
 

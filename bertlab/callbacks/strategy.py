@@ -205,7 +205,7 @@ class Strategy(Conducted):
         """Act once when a stage ends, before the next one begins, and at the end of training."""
 
     def after_step(self, run: Run) -> None:
-        """Act after each optimizer step; what is kept from it goes into `state_dict`."""
+        """Act after each optimizer step; what is kept from it goes into `state_dict`, beside what super() gives."""
 
     def before_validation(self, module: LightningModule) -> None:
         """Change what a validation within training sees; called at least once, also before the sanity check."""

@@ -102,7 +102,13 @@ class TrainingPass:
             if not self._wrappers:
                 return self._innermost.compute()
             outermost, *others = self._wrappers
-            return outermost(TrainingPass(self._innermost, others))
+            loss: object = outermost(TrainingPass(self._innermost, others))
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                raise TypeError(
+                    f"run.wrap_loss takes a function that returns the loss to train on, a scalar tensor, and "
+                    f"{getattr(outermost, '__qualname__', outermost)} returned {loss!r:.80}"
+                )
+            return loss
 
 
 def wrapped_loss(

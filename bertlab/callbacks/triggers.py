@@ -55,7 +55,7 @@ class AtEpoch(Trigger):
 
     def __init__(self, *epochs: float) -> None:
         for epoch in epochs:
-            if epoch < 0:
+            if not 0 <= epoch < math.inf:
                 raise ValueError(f"AtEpoch takes epochs of 0 or more, got {epoch}")
         self.epochs = tuple(sorted(epochs))
 
@@ -72,7 +72,7 @@ class EachEpoch(Trigger):
     """
 
     def __init__(self, every: float = 1.0) -> None:
-        if every <= 0:
+        if not 0 < every < math.inf:
             raise ValueError(f"EachEpoch takes a number of epochs above 0, got {every}")
         self.every = every
 

@@ -187,6 +187,7 @@ class WeightAverage(Strategy, ABC):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take the trained weights, which a fit goes on from."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         self.average, self.taken, self._taken_at = {}, 0, -1
         self.trained = checkpoint.get(TRAINED_WEIGHTS)
 

@@ -26,14 +26,19 @@ _TOKENIZERS = (
 FORMAT = 1  # raise when what is stored changes
 
 
-def load_tokenizer(source: str) -> Any:
+def load_tokenizer(source: str | None) -> Any:
     """The fast tokenizer of a packaged model, a folder or a hub id.
 
     Raises:
-        ValueError: there is none at `source`, it has no vocabulary, or no fast version.
+        ValueError: there is none at `source`, it has no vocabulary, or no fast version; or no source is given.
     """
     from transformers import AutoTokenizer
 
+    if source is None:
+        raise ValueError(
+            "data.init_args.tokenizer is not set, and the encoder has no `source` to take one from. "
+            f"{_TOKENIZERS}"
+        )
     where = model_folder(source)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=False)

@@ -87,7 +87,8 @@ def add_adapters(
         generator: decides about the first weights; torch's own generators are left as they are.
 
     Raises:
-        ValueError: nothing to adapt; an adapter outside the blocks, in the place of one, or at no linear layer.
+        ValueError: peft refuses the settings; nothing to adapt; an adapter outside the blocks, in the place of one, or
+            at no linear layer.
     """
     from peft import PeftConfig, inject_adapter_in_model
 
@@ -101,7 +102,10 @@ def add_adapters(
     own = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        inject_adapter_in_model(config, model)
+        try:
+            inject_adapter_in_model(config, model)
+        except ValueError as error:  # peft's
+            raise ValueError(f"the settings of the adapters: {error}") from error
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("the adapters have nothing to train: inference_mode has to be false")

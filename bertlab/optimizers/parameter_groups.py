@@ -102,6 +102,11 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
             raise ValueError(
                 f"optimizer takes one with a learning rate `lr`, {type(optimizer).__name__} has none"
             )
+        if group["lr"] is None:
+            raise ValueError(
+                f"model.init_args.optimizer: {type(optimizer).__name__} has no rate of its own to follow a schedule "
+                "(lr: null): give it one, and none that it makes itself (relative_step: false)"
+            )
         group["lr"] = group["lr"] * group["rate_factor"]
     if getattr(optimizer, _UNSCALES, False):
         setattr(optimizer, _UNSCALES, False)

@@ -40,9 +40,16 @@ def optimization(
         return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
     scheduler = schedule(built)
     if isinstance(scheduler, ReduceLROnPlateau):
+        of_training = scheduler.monitor.startswith("train/")
+        epochs = 1 if of_training else task.trainer.check_val_every_n_epoch or 1
         return {
             "optimizer": built,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": scheduler.monitor},
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": "epoch",
+                "frequency": epochs,  # after the epochs that end with a validation, whose metric is new
+                "monitor": scheduler.monitor,
+            },
         }
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

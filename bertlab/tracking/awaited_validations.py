@@ -5,7 +5,11 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from bertlab.tracking.validation_times import why_validation_comes_too_late, why_validation_is_off
+from bertlab.tracking.validation_times import (
+    check_plateaus,
+    why_validation_comes_too_late,
+    why_validation_is_off,
+)
 from bertlab.tracking.watchers import OF_TRAINING, Watcher, logs_what_it_names, watchers_of
 
 
@@ -27,8 +31,9 @@ class AwaitedValidations(Callback):
 
         Raises:
             ValueError: there is one, and validation is off; the message names its key, why nothing is validated, and
-                what to do.
+                what to do. Or a schedule looks at a metric after each epoch, and validations come less often.
         """
+        check_plateaus(trainer)
         off, late = why_validation_is_off(trainer), why_validation_comes_too_late(trainer)
         why = off or late
         if why is None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from bertlab.tracking.atomic import atomic_file
 
+#: What a checkpoint holds beside tensors and containers.
+_PLAIN = {int, float, complex, str, bytes, bool, type(None)}
 #: Why checkpoints of distributed training, a file of each rank, are not taken.
 NO_FOLDER = (
     "a checkpoint that is a folder is refused: its .metadata is a pickle, so loading it would run code of whoever made "
@@ -38,11 +43,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             storage_options: not supported.
 
         Raises:
-            TypeError: `storage_options` are given.
+            TypeError: `storage_options` are given; or something could not be read again, being more than that: it is
+                named, and nothing is written.
             OSError: the disk is full or the folder cannot be written; the file that was there still is.
         """
         if storage_options is not None:
             raise TypeError("checkpoints are local files: storage_options are not supported")
+        check_plain(checkpoint)
         try:
             with atomic_file(path) as file:
                 torch.save(checkpoint, file)
@@ -68,6 +75,50 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             weights_only: anything but a whole pickle: that is refused always.
         """
         return read_checkpoint(path, map_location=map_location)
+
+
+def check_plain(value: Any, place: str = "checkpoint") -> None:
+    """Refuse what `read_checkpoint` would refuse, before it is written.
+
+    Args:
+        value: to be saved.
+        place: where it stands, for the message.
+
+    Raises:
+        TypeError: it holds more than tensors and plain Python containers and values.
+
+    >>> check_plain({"callbacks": {"Mine": {"best": 0.5}}})
+    >>> check_plain({"callbacks": {"Mine": {"best": object()}}})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: checkpoint['callbacks']['Mine']['best'] is a builtins.object, which a checkpoint cannot hold: ...
+    """
+    if type(value) in _PLAIN or isinstance(value, Tensor):
+        return
+    if isinstance(value, dict) and type(value) in (dict, OrderedDict):
+        for key, item in value.items():
+            check_plain(key, f"a key of {place}")
+            check_plain(item, f"{place}[{key!r}]")
+    elif type(value) in (list, tuple, set):
+        for index, item in enumerate(value):
+            check_plain(item, f"{place}[{index}]")
+    elif not _can_be_read(value):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise TypeError(
+            f"{place} is a {kind}, which a checkpoint cannot hold: a state_dict gives tensors and plain values (int, "
+            "float, str, bool, None, lists, tuples and dictionaries of them)"
+        )
+
+
+def _can_be_read(value: Any) -> bool:
+    """Whether torch reads it without calling anything that it does not know: its own sizes and types, for instance."""
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except (pickle.PicklingError, pickle.UnpicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def read_checkpoint(path: str | Path, map_location: Any | None = "cpu", mmap: bool = False) -> dict[str, Any]:

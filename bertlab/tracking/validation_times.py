@@ -54,6 +54,31 @@ def check_validation_times(trainer: Trainer) -> None:
         )
 
 
+def check_plateaus(trainer: Trainer) -> None:
+    """Refuse a schedule that follows a metric of validation, where epochs end without a validation.
+
+    It looks at the metric when an epoch ends (or so many, `trainer.check_val_every_n_epoch`): there would be none, or
+    an old one that counts again.
+
+    Args:
+        trainer: in `on_train_start`, so that its batches are known.
+
+    Raises:
+        ValueError: names the keys.
+    """
+    every, batches = trainer.val_check_batch, trainer.num_training_batches
+    if trainer.check_val_every_n_epoch is not None or every is None or every <= batches:
+        return
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and not str(config.monitor).startswith("train/"):
+            raise ValueError(
+                f"model.init_args.schedule: {type(config.scheduler).__name__} looks at {config.monitor!r} when an "
+                f"epoch of {batches} micro-batches ends, and validations come every {every} "
+                "(trainer.val_check_interval, with check_val_every_n_epoch null): set check_val_every_n_epoch to a "
+                f"number of epochs, or val_check_interval to {batches} or less"
+            )
+
+
 def why_validation_is_off(trainer: Trainer) -> str | None:
     """Why nothing can be validated in a training, however long it is; None: something can, or nobody knows.
 

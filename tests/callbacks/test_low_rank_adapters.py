@@ -174,6 +174,11 @@ def test_a_stage_without_adapters_is_refused_before_training(tmp_path: Path) -> 
         fit_tiny([StagedUnfreezing("chain_thaw", spread_fraction=1.0), lora()], tmp_path)
 
 
+def test_settings_that_peft_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^the settings of the adapters: .*positive"):
+        fit_tiny([lora(r=0)], tmp_path)
+
+
 def test_a_task_that_takes_none(tmp_path: Path) -> None:
     task = tiny_task()
     trainer = tiny_trainer(tmp_path, callbacks=[StepSeed(0), lora()])

@@ -256,6 +256,14 @@ def test_a_delta_that_protects_nobody(project: Path, tmp_path: Path) -> None:
         fit_bert([private(delta=0.02)], tmp_path, project)
 
 
+def test_a_target_that_no_noise_keeps(project: Path, tmp_path: Path) -> None:
+    strategy = private(noise_multiplier=None, target_epsilon=1e-4)
+    with pytest.raises(
+        ValueError, match=r"^PrivateTraining\.target_epsilon: no noise keeps 0\.0001 in \d+ steps"
+    ):
+        fit_bert([strategy], tmp_path, project)
+
+
 def test_a_weight_that_is_used_otherwise_is_found(project: Path, tmp_path: Path) -> None:
     class Sneaky(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

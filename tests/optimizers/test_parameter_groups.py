@@ -1,11 +1,12 @@
 """Parameter groups: complete, by identity, decay excluded, rates by depth."""
 
 import io
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import Adafactor, BertConfig, BertModel
 
 from bertlab.interfaces import Block
 from bertlab.optimizers.parameter_groups import build_optimizer, parameter_groups
@@ -153,3 +154,10 @@ def test_an_optimizer_without_a_rate_is_refused():
     groups = parameter_groups([Block("head", (nn.Linear(2, 2),), 0)], weight_decay=0.0)
     with pytest.raises(ValueError, match="Still has none"):
         build_optimizer(Still, groups)
+
+
+def test_an_optimizer_that_makes_its_own_rate_is_refused():
+    groups = parameter_groups([Block("head", (nn.Linear(2, 2),), 0)], weight_decay=0.0)
+    make = partial(Adafactor, lr=None, relative_step=True, scale_parameter=True)
+    with pytest.raises(ValueError, match=r"optimizer: Adafactor has no rate of its own .* \(lr: null\)"):
+        build_optimizer(make, groups)

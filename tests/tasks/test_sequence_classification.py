@@ -289,6 +289,13 @@ def test_reduce_on_plateau_is_taken(tmp_path):
     assert trainer.lr_scheduler_configs[0].monitor == "val/loss"
 
 
+def test_reduce_on_plateau_waits_for_the_next_validation(tmp_path):
+    task = tiny_task(schedule=lambda o: ReduceLROnPlateau(o, monitor="val/loss", patience=9))
+    trainer = tiny_trainer(tmp_path, max_epochs=6, check_val_every_n_epoch=3)
+    trainer.fit(task, datamodule=TinyData())
+    assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 2
+
+
 def test_training_without_an_end_has_no_progress(tmp_path):
     with pytest.raises(
         ValueError, match=r"training needs an end: set trainer.max_epochs .* \(they are -1 and -1\)"
