@@ -145,7 +145,7 @@ def test_a_run_is_resumed_validated_and_exported_with_the_vocabulary_that_it_was
     stores = [TokenStore.open(project / name) for name in ("mine", "other")]
     known = [{"tokenizer": store.tokenizer_hash, "store": store.content_hash} for store in stores]
     hashes = [store.tokenizer_hash for store in stores]
-    assert checkpoint["PretrainingData"] == {"samples": 8, **known[0]}
+    assert checkpoint["PretrainingData"].items() >= {"samples": 8, **known[0]}.items()
     other = ["--ckpt_path=last", f"--data.store={project}/other"]
     for verb, flags in (
         ("fit", ["--trainer.max_steps=3"]),
@@ -166,4 +166,5 @@ def test_a_run_is_resumed_validated_and_exported_with_the_vocabulary_that_it_was
     checkpoint["PretrainingData"] = {"samples": 8}
     torch.save(checkpoint, file)
     main(["fit", "--config", str(config), *other, "--trainer.max_steps=3"])
-    assert torch.load(file, weights_only=True)["PretrainingData"] == {"samples": 12, **known[1]}
+    state = torch.load(file, weights_only=True)["PretrainingData"]
+    assert state.items() >= {"samples": 12, **known[1]}.items()

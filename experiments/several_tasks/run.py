@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from experiments.tables import markdown_table
 
 FOLDER = Path(__file__).parent
 WORK = work_folder(FOLDER)
-ALONE, TOGETHER = "alone", "together"
-#: What a system is compared with, the first that it is beside.
-BESIDE = {TOGETHER: (ALONE,), "gradient_surgery": (TOGETHER, ALONE)}
+ALONE, TOGETHER, GRADIENT_SURGERY = "alone", "together", "gradient_surgery"
+#: What a system is compared with.
+BESIDE = {TOGETHER: (ALONE,), GRADIENT_SURGERY: (TOGETHER, ALONE)}
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def report(output: Path) -> None:
     write_results(output, "\n\n".join(parts))
 
 
-def compared(rows: list[dict[str, Any]], task: str, system: str, beside: str) -> tuple[float, float]:
+def compared(rows: Sequence[Mapping[str, Any]], task: str, system: str, beside: str) -> tuple[float, float]:
     """The mean difference of two systems over the seeds, and p of Student's t-test for pairs.
 
     >>> rows = [{"seed": 0, "system": "a", "x": 0.5}, {"seed": 1, "system": "a", "x": 0.6},

@@ -2,7 +2,8 @@
 
 python -m experiments.strategies.page
 
-The text of a strategy is the comment of its file; the numbers are those of two studies, `experiments/strategies` and
+The text of a strategy is the comment of its file; the numbers are those of three studies, `experiments/strategies`,
+`experiments/several_tasks` (of gradient surgery, beside the same training of both tasks without it) and
 `experiments/cost_of_strategies`.
 """
 
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from experiments.commands import ROOT
 from experiments.results import read_rows, write_results
+from experiments.several_tasks.run import GRADIENT_SURGERY, TOGETHER
+from experiments.several_tasks.run import compared as compared_together
 from experiments.strategies.report import NONE, Rows, compared, scores_of
 from experiments.tables import markdown_table, median_ratio
 
 FOLDER = ROOT / "configs" / "callbacks"
 LOSSES = ROOT / "configs" / "losses"
 SCORES = ROOT / "experiments" / "strategies" / "results.csv"
+SEVERAL = ROOT / "experiments" / "several_tasks" / "results.csv"
 COSTS = ROOT / "experiments" / "cost_of_strategies" / "results.csv"
 #: What a difference has to fall below, adjusted for the number of strategies, to be called one.
 LEVEL = 0.05
@@ -34,8 +38,8 @@ def write_page(output: Path) -> None:
     """The table of all files of configs/callbacks, then configs/losses, between the marks of the README in a folder."""
     fragments = {path.stem: comment_of(path) for path in sorted(FOLDER.glob("*.yaml"))}
     fragments |= {f"../losses/{path.stem}": comment_of(path) for path in sorted(LOSSES.glob("*.yaml"))}
-    costs = read_rows(COSTS) if COSTS.exists() else []
-    write_results(output, markdown_table(page(fragments, read_rows(SCORES), costs)))
+    several, costs = (read_rows(path) if path.exists() else [] for path in (SEVERAL, COSTS))
+    write_results(output, markdown_table(page(fragments, read_rows(SCORES), several, costs)))
 
 
 def comment_of(fragment: Path) -> str:
@@ -45,16 +49,20 @@ def comment_of(fragment: Path) -> str:
     return " ".join(words).replace("|", "\\|")
 
 
-def page(fragments: Mapping[str, str], scores: Rows, costs: Rows) -> list[list[str]]:
+def page(fragments: Mapping[str, str], scores: Rows, several: Rows, costs: Rows) -> list[list[str]]:
     """A row for each file, with a column for each data set of the scores.
 
     Args:
         fragments: from a file's name, with its folder where it is another, to its text.
         scores: of the study of strategies.
+        several: of the study of several tasks, over the same data sets; none yet: no numbers of gradient surgery.
         costs: of the study of their costs; where there are none, their columns are left out.
     """
     names = list(dict.fromkeys(row["data"] for row in scores))
     found = {name: compared(scores_of([row for row in scores if row["data"] == name])) for name in names}
+    for name in names if several else ():
+        change, p = compared_together(several, name, GRADIENT_SURGERY, TOGETHER)
+        found[name][GRADIENT_SURGERY] = (change, p, p)
     columns = COLUMNS if costs else {}
     table = [["file", "what it does", *names, *columns.values()]]
     for file, text in fragments.items():

@@ -89,5 +89,5 @@ def test_every_file_gets_a_row(
     run.report(output)
     report = (output / "results.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in report for name in names)
-    shown = page.page(dict.fromkeys([*names, "a_loss"], "what it does"), read_rows(page.SCORES), rows)
+    shown = page.page(dict.fromkeys([*names, "a_loss"], "what it does"), read_rows(page.SCORES), [], rows)
     assert [cells[0] for cells in shown[1:] if cells[-2:] == ["–", "–"]] == ["`a_loss`"]

@@ -12,6 +12,7 @@ from experiments import fits
 from experiments.commands import ROOT
 from experiments.results import read_rows
 from experiments.several_tasks import run
+from experiments.strategies import page
 from experiments.study import load_study, run_study
 from tests.experiments.test_strategies import Project
 
@@ -26,7 +27,8 @@ def test_every_system_gets_a_row_and_the_table_compares_them(
     monkeypatch.setattr(
         run, "sources_of", lambda study, _: dict.fromkeys(study["data_sets"], str(project.folder))
     )
-    study = load_study(run.FOLDER, quick=True) | {"arguments": project.flags(), "side_by_side": 1}
+    arguments = [*project.flags(), "--trainer.max_epochs=1"]
+    study = load_study(run.FOLDER, quick=True) | {"arguments": arguments, "side_by_side": 1}
     (tmp_path / "work").mkdir()
     run_study(study, run.runs(study), output, fresh=False, command_of=run.command_of)
     rows = read_rows(output / "results.csv")
@@ -41,6 +43,13 @@ def test_every_system_gets_a_row_and_the_table_compares_them(
     text = (output / "results.md").read_text(encoding="utf-8")
     assert all(f"| {system} |" in text for system in ("alone", "together", "gradient surgery"))
     assert "- gradient surgery less together: sentiment " in text
+    head, line = page.page({"gradient_surgery": "what it does"}, read_rows(page.SCORES), rows, [])
+    change = sum(
+        (1 if row["system"] == "gradient_surgery" else -1) * row["sentiment"]
+        for row in rows
+        if row["system"] != "alone"
+    )
+    assert float(line[head.index("sentiment")].strip("*")) == pytest.approx(100 * change / 2, abs=0.05)
 
 
 def test_examples_in_docstrings() -> None:
