@@ -32,6 +32,15 @@ def read_clock(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def epoch_seconds(clock: Mapping[str, Any]) -> list[float]:
+    """Of each epoch the time from its first step to the end of its last one.
+
+    Args:
+        clock: of `read_clock`.
+    """
+    return [epoch["ends"][-1] - epoch["starts"][0] for epoch in clock["epochs"]]
+
+
 def throughput(clock: Mapping[str, Any], warm_up_epochs: int) -> Throughput:
     """Rows and tokens of the epochs after the first ones over the time from their first step to the end of their last.
 

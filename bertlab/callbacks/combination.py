@@ -30,23 +30,27 @@ WHOLE_PARAMETERS = {"loss", "passes", "gradients", "average"}
 
 
 def strategies_of(trainer: Trainer) -> list[Strategy]:
-    """The strategies of a trainer, leaders first, so that their order in the configuration does not matter.
-
-    Raises:
-        TypeError: one does not declare what it touches as a set.
-    """
+    """The strategies of a trainer, leaders first, so that their order in the configuration does not matter."""
     from bertlab.callbacks.strategy import Strategy
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     found = [callback for callback in callbacks if isinstance(callback, Strategy)]
-    for strategy in found:
+    return sorted(found, key=lambda s: (s.leads != "stage", s.leads != "cycle", s.state_key))
+
+
+def check_declarations(strategies: Sequence[Strategy]) -> None:
+    """Refuse a strategy that does not declare what it touches as a set.
+
+    Raises:
+        TypeError: names it.
+    """
+    for strategy in strategies:
         touches: object = strategy.touches
         if not isinstance(touches, set | frozenset):
             raise TypeError(
                 f"{type(strategy).__name__}.touches takes a set of names, such as {{'trainable', 'lr'}}, and is "
                 f"{touches!r}"
             )
-    return sorted(found, key=lambda s: (s.leads != "stage", s.leads != "cycle", s.state_key))
 
 
 def check_platform(strategies: Sequence[Strategy], trainer: Trainer, module: LightningModule) -> None:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningModule, Trainer
 
 from bertlab.callbacks.blocks import Blocks
-from bertlab.callbacks.combination import bind_followers, check_platform, claims_of, strategies_of
+from bertlab.callbacks.combination import (
+    bind_followers,
+    check_declarations,
+    check_platform,
+    claims_of,
+    strategies_of,
+)
 from bertlab.callbacks.control import Control
 from bertlab.callbacks.data_course import hand_out_course, withdraw_course
 from bertlab.callbacks.events import Events
@@ -40,6 +46,7 @@ class Conductor:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.strategies = strategies_of(trainer)
+        check_declarations(self.strategies)
         self._events = Events(trainer)
         self._runs: dict[str, Run] = {}
         self._control: Control | None = None

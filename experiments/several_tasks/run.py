@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import stats
 from experiments.commands import ROOT
 from experiments.configurations import load_config
 from experiments.fits import FIT, fit_for_scores, read_scores
-from experiments.rates import read_clock
+from experiments.rates import epoch_seconds, read_clock
 from experiments.results import measured_on, read_rows, write_results
 from experiments.strategies.run import fit, sources_of
 from experiments.study import Run, carry_out, study_options, work_folder
@@ -65,7 +66,7 @@ def train_alone(study: Mapping[str, Any], sources: Mapping[str, str], seed: int)
         folder = WORK / f"{name}_{seed}"
         fit(study, name, source, [], seed, folder)
         row[name] = read_scores(folder / FIT)[study["score"]]
-        row["epoch_seconds"] += epoch_seconds(folder)
+        row["epoch_seconds"] += mean(epoch_seconds(read_clock(folder / "clock.json")))
     return row
 
 
@@ -76,13 +77,7 @@ def train_together(study: Mapping[str, Any], config: Path, system: str, seed: in
     fit_for_scores(words, seed, folder, study["side_by_side"], study["systems"][system])
     scores = read_scores(folder / FIT)
     row = {name: scores[f"{name}/{study['score']}"] for name in study["data_sets"]}
-    return {"epoch_seconds": epoch_seconds(folder), **row}
-
-
-def epoch_seconds(folder: Path) -> float:
-    """From the first step of an epoch to the end of its last one, mean of all."""
-    epochs = read_clock(folder / "clock.json")["epochs"]
-    return float(np.mean([epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]))
+    return {"epoch_seconds": mean(epoch_seconds(read_clock(folder / "clock.json"))), **row}
 
 
 def report(output: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.commands import BERTLAB, run_command
 from experiments.fits import FIT, clock_flags, logged, read_scores, run_flags
-from experiments.rates import read_clock
+from experiments.rates import epoch_seconds, read_clock
 from experiments.results import measured_on, read_rows, write_results
 from experiments.study import Run, carry_out, load_study, study_options, work_folder
 from experiments.tables import markdown_table, median_of, median_ratio
@@ -55,8 +55,8 @@ def fit(study: Mapping[str, Any], stage: str, system: str, seed: int) -> dict[st
     command += run_flags(folder)
     command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(study["epochs"])]
     cost = run_command(command, folder / "log.txt")
-    epochs = read_clock(folder / "clock.json")["epochs"]
-    times = [epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]
+    clock = read_clock(folder / "clock.json")
+    epochs, times = clock["epochs"], epoch_seconds(clock)
     difference = loss_difference(folder / FIT, f"{stage}_{seed}", system)
     scores = read_scores(folder / FIT)
     shutil.rmtree(folder)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
-
-import numpy as np
 
 from bertlab.data.text_classification import TextClassificationData
 from experiments.commands import ROOT
 from experiments.configurations import load_config
 from experiments.fits import FIT, fit_for_scores, read_scores
-from experiments.rates import read_clock
+from experiments.rates import epoch_seconds, read_clock
 from experiments.strategies.report import NONE, report
 from experiments.study import Run, carry_out, study_options, work_folder
 from experiments.texts import write_splits
@@ -76,8 +75,7 @@ def fine_tune(study: Mapping[str, Any], data: str, source: str, system: str, see
     folder = WORK / f"{data}_{system}_{seed}"
     fit(study, data, source, systems_of(study)[system], seed, folder)
     scores = read_scores(folder / FIT)
-    epochs = read_clock(folder / "clock.json")["epochs"]
-    seconds = float(np.mean([epoch["ends"][-1] - epoch["starts"][0] for epoch in epochs]))
+    seconds = mean(epoch_seconds(read_clock(folder / "clock.json")))
     return {"score": scores[study["score"]], "accuracy": scores["accuracy"], "epoch_seconds": seconds}
 
 
