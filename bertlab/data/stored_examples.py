@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.utilities import rank_zero_warn
 
 from bertlab.corpus.held_out import hold_out
 from bertlab.corpus.masking import MODES, NO_LIMIT, TOKEN, MaskRules
@@ -21,6 +22,7 @@ from bertlab.data.tokenised import load_tokenizer
 from bertlab.data.training_examples import TrainingExamples
 from bertlab.data.validation_examples import ValidationExamples
 
+MOST = 0.5  # share of documents without a next sentence from which on there is a warning
 EVALUATION_RATE = 0.15  # of masks in validation, whatever training's is: losses of all runs compare
 
 
@@ -107,7 +109,13 @@ class StoredExamples:
 
     @cached_property
     def training(self) -> TrainingExamples:
-        """What training draws from: one stream of examples for each run of phases with one length."""
+        """What training draws from: one stream of examples for each run of phases with one length.
+
+        Raises:
+            ValueError: no training document has the two sentences that `next_sentence` takes.
+        """
+        if self.options.sentence_task == "next_sentence":
+            check_neighbours(self.store, self.documents["train"])
         rules = [self._pair_rules(length) for length in self.options.lengths]
         limit = self.options.max_predictions or NO_LIMIT
         shares = (self.options.mask_share, self.options.random_share)
@@ -152,3 +160,30 @@ class StoredExamples:
     def _pair_rules(self, length: int) -> PairRules:
         task = TASKS[self.options.sentence_task]
         return PairRules(task, length - special_tokens(task), self.options.short_fraction)
+
+
+def check_neighbours(store: TokenStore, documents: npt.NDArray[np.int64]) -> None:
+    """Refuse documents none of which has a next sentence; warn where most have none.
+
+    Args:
+        store: of the documents.
+        documents: (n,) those that are trained on.
+
+    Raises:
+        ValueError: all are of one sentence, so that every pair would be a random one.
+    """
+    sentences = store.document_starts[documents + 1] - store.document_starts[documents]
+    alone = float(np.mean(sentences == 1))
+    if alone <= MOST:
+        return
+    key = "data.init_args.sentence_task: next_sentence"
+    instead = "`none` or `sentence_order`, or a corpus whose `sentences` divides its documents"
+    if alone == 1.0:
+        raise ValueError(
+            f"{key}: all {len(documents)} training documents of {store.folder} have one sentence, so none has a next "
+            f"one. Accepted: {instead}"
+        )
+    rank_zero_warn(
+        f"{key}: {alone:.0%} of the training documents of {store.folder} have one sentence, and the second of their "
+        f"pairs is always of another document. Better: {instead}"
+    )

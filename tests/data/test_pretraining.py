@@ -286,3 +286,34 @@ def test_batches_ahead() -> None:
     many = ahead(iter(range(10**6)), 3)
     assert next(many) == 0
     many.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("task", ["sentence_order", "none"])
+def test_documents_of_one_sentence_have_no_next_one(task: str, tmp_path: Path) -> None:
+    lines = [f"a small sentence of number {number} ." for number in range(20)]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines))
+    corpus(write_config(tmp_path))
+    alone = str(tmp_path / "small")
+    with pytest.raises(
+        ValueError, match=r"next_sentence: all 18 training documents of .*small have one sentence"
+    ):
+        make(alone)
+    assert next(iter(make(alone, sentence_task=task).train_dataloader())).step_sequences == 12
+
+
+@pytest.mark.parametrize(
+    ("pairs", "warned"), [(9, ["next_sentence: 55% of the training documents"]), (10, [])]
+)
+def test_a_warning_where_most_documents_are_of_one_sentence(
+    pairs: int, warned: list[str], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    lines = [
+        f"a small sentence of number {number} ." + "\nand one more ." * (number < pairs)
+        for number in range(20)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines))
+    corpus(write_config(tmp_path))
+    make(str(tmp_path / "small"), validation_fraction=0.0)
+    found = [str(warning.message) for warning in recwarn if "next_sentence" in str(warning.message)]
+    assert len(found) == len(warned)
+    assert all(expected in message for expected, message in zip(warned, found, strict=True))
