@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,12 +116,22 @@ class RunDirectory:
     def remove_if_empty(self) -> None:
         """Remove the folder, if nothing is in it."""
         if self.path.is_dir() and self.is_new:
-            self.path.rmdir()
+            self._remove()
 
     def remove_unless_begun(self) -> None:
         """Remove the folder of a run that has failed, if it holds nothing but what is written before a run begins."""
         if self.path.is_dir() and all(BEFORE_IT_BEGINS.fullmatch(path.name) for path in self.path.iterdir()):
-            shutil.rmtree(self.path)
+            self._remove()
+
+    def _remove(self) -> None:
+        """Remove the folder, and that of the name, or of its plans, where nothing else is in it."""
+        shutil.rmtree(self.path)
+        parents = [self.path.parent]
+        if self.path.parent.name == PLANS:
+            parents.append(parents[0].parent)
+        with suppress(OSError):  # another version is in it, or is made in it at this moment
+            for folder in parents:
+                folder.rmdir()
 
     def checkpoint(self, name: str) -> Path:
         """The file of "best" or "last".
