@@ -1,4 +1,4 @@
-# Everything runs in .venv, which `make install` makes: nothing outside this folder is changed.
+# Everything runs in .venv, which `make install` makes. Models and data are kept in the user's cache folder (BERTLAB_CACHE).
 PYTHON ?= python3
 BIN := .venv/bin
 # bfloat16 where the CPU computes in it; elsewhere it would be emulated, and slow.
@@ -9,7 +9,7 @@ CPU := $(shell grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo cpu_bf16 |
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bertlab needs Python 3.11 or newer; name one with PYTHON=…")'
+	$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("bertlab needs Python 3.11 to 3.13; name one with PYTHON=…")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

@@ -71,7 +71,7 @@ def _help() -> str:
     return (
         "usage: bertlab VERB --config FILE.yaml [--config OVERLAY.yaml …] [--any.key VALUE …]\n\n"
         f"{bertlab.__doc__}\n\nverbs:\n{lines}\n\n"
-        "  bertlab VERB --help             all keys\n"
+        "  bertlab VERB --help             all keys; of a class: --model.help CLASS, --data.help CLASS\n"
         "  bertlab VERB … --print_config   the configuration that would be run\n"
         "  bertlab fit … --ckpt_path last  go on with the newest run of that name\n"
         "  bertlab --version\n"

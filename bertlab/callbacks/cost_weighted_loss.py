@@ -37,6 +37,9 @@ class CostWeightedLoss(Strategy):
         anneal_fraction: fraction of training over which the weights grow from 1 to what they will be, each by
             its own power: w ** s, with s from 0 to 1 in a straight line. 0: at once.
         tasks: of several tasks in one, the names of those that are weighed; None: all that have classes.
+
+    Raises:
+        ValueError: an argument is out of its range, or two clash; the message names them.
     """
 
     touches: ClassVar[set[str]] = {"class_weights"}

@@ -56,6 +56,9 @@ class FrozenTrunkCache(Strategy):
         bfloat16: keep vectors in bfloat16: half the bytes, rounded to 8 bits.
         minimum_epochs: passes over the training split that a stage has to last, 0 or more; filling costs about one.
             Of a stage that ends on a plateau nobody knows, and it is cached.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     touches: ClassVar[set[str]] = {"trunk"}

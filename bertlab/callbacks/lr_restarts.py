@@ -40,6 +40,9 @@ class LrRestarts(Strategy):
         mode: whether less ("min") or more ("max") of the metric is better.
         save_cycles: keep checkpoints/cycle-<n>.ckpt at the end of each cycle, for a snapshot ensemble
             (Huang et al. 2017, arXiv:1704.00109).
+
+    Raises:
+        ValueError: an argument is out of its range, or two clash; the message names them.
     """
 
     touches: ClassVar[set[str]] = {"lr", "checkpoints"}

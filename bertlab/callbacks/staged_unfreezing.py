@@ -58,6 +58,9 @@ class StagedUnfreezing(Strategy):
         restore_best: metric by which the best weights of a stage are put back before the next stage begins
             (optimizer moments stay); refused beside a strategy or an optimizer that validates an average. None: the
             last weights stay.
+
+    Raises:
+        ValueError: an argument is out of its range, or two clash; the message names them.
     """
 
     touches: ClassVar[set[str]] = {"trainable", "lr", "weights"}

@@ -15,6 +15,9 @@ class AtStep(Trigger):
 
     Args:
         steps: optimizer steps, in any order.
+
+    Raises:
+        ValueError: a step is negative.
     """
 
     def __init__(self, *steps: int) -> None:
@@ -33,6 +36,9 @@ class AtFraction(Trigger):
 
     Args:
         fractions: in [0, 1], in any order.
+
+    Raises:
+        ValueError: a fraction is outside [0, 1].
     """
 
     def __init__(self, *fractions: float) -> None:
@@ -51,6 +57,9 @@ class AtEpoch(Trigger):
 
     Args:
         epochs: in any order; may be fractions of an epoch.
+
+    Raises:
+        ValueError: an epoch is negative or infinite.
     """
 
     def __init__(self, *epochs: float) -> None:
@@ -69,6 +78,9 @@ class EachEpoch(Trigger):
 
     Args:
         every: epochs of a stage; may be a fraction of an epoch.
+
+    Raises:
+        ValueError: `every` is not above 0.
     """
 
     def __init__(self, every: float = 1.0) -> None:
@@ -91,6 +103,9 @@ class OnPlateau(Trigger):
         patience: validations without betterment that end a stage.
         mode: whether less ("min") or more ("max") is better.
         min_delta: a change of at most this much is no betterment.
+
+    Raises:
+        ValueError: a patience below 1, or a mode that is neither.
     """
 
     def __init__(

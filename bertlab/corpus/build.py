@@ -60,6 +60,9 @@ class CorpusBuild:
         document_characters: longer texts are divided into several documents, so that one of any length fits the memory;
             the store knows which are of one text.
         show_progress: a bar for each stage, where there is a terminal.
+
+    Raises:
+        ValueError: an argument is not accepted; the message names the YAML key.
     """
 
     name: str

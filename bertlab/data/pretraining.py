@@ -69,6 +69,9 @@ class PretrainingData(LightningDataModule):
         split_seed: of the choice of held-out documents, and of validation examples and their masks.
         seed: of training examples, order and masks; None: that of the run where there is one, else 0.
         num_workers: processes that make batches; 0: a thread, which is enough for most models.
+
+    Raises:
+        ValueError: an argument is out of its range, or two clash; the message names the YAML key.
     """
 
     def __init__(

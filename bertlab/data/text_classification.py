@@ -56,6 +56,9 @@ class TextClassificationData(TextData):
         seed: of the order of the training rows; None: that of the run where there is one, else 0.
         num_workers: processes that make batches; packing takes microseconds, so 0 is fastest.
         predict_source: an unlabelled file to predict; null: the test split.
+
+    Raises:
+        ValueError: an argument is out of its range, or two clash; what is wrong with the texts comes with `setup`.
     """
 
     def __init__(

@@ -46,6 +46,9 @@ class ClassBalanced:
         labels: (n,) class of each row.
         power: from 0 (natural shares) to 1 (classes equally frequent); see `class_rows`.
         seed: of the draw.
+
+    Raises:
+        ValueError: `power` is outside [0, 1].
     """
 
     def __init__(self, labels: npt.NDArray[np.int64], power: float, seed: int = 0) -> None:

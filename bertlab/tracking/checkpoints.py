@@ -46,6 +46,9 @@ class Checkpoints(Checkpoint):
         every_steps: save last.ckpt each time that so many optimizer steps have been done in an epoch; it is
             also saved before the first step of an epoch. Steps, 1 or more. Where the model is sharded (FSDP2), the
             first step of all has been done when it is saved first.
+
+    Raises:
+        ValueError: `every_steps` is below 1.
     """
 
     def __init__(
