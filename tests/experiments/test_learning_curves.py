@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
 from experiments.hf_pretraining import IGNORED, sums_of_rows
-from experiments.learning_curves import run
+from experiments.learning_curves import rounding, run
 from experiments.results import read_rows
 from experiments.speed_pretraining import systems
 from experiments.study import load_study, run_study
@@ -60,3 +61,29 @@ def test_sums_of_masked_pieces_alone_and_with_sentences() -> None:
     torch.testing.assert_close(sums_of_rows(pieces, labels), alone, atol=1e-5, rtol=0)
     both = sums_of_rows((pieces, sentences), (labels, torch.tensor([[0], [1]])))
     torch.testing.assert_close(both, alone + torch.tensor([0, 0, log2]), atol=1e-5, rtol=0)
+
+
+def test_rounding_of_either_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In float32 the gradients are those of transformers; in bfloat16 both sides are about as far from them."""
+    store = write_store(tmp_path / "store", documents=60)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertForMaskedLM(BertConfig(vocab_size=80, **sizes)).save_pretrained(tmp_path / "model")
+    words = ["rounding", "--model", str(tmp_path / "model"), "--store", str(store), "--batches", "3"]
+    monkeypatch.setattr("sys.argv", words)
+    rounding.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[0] for row in rows] == ["bertlab, float32", "bertlab, bfloat16", "HF Trainer, bfloat16"]
+    exact, ours, theirs = ([float(cell.rstrip("%")) for cell in row[1:]] for row in rows)
+    assert exact == pytest.approx([0.0] * 4, abs=2e-3)
+    assert 0.05 < ours[0] < 2 * theirs[0] < 10
+
+
+def test_distances_by_hand() -> None:
+    """Two gradients of length 5, one exact, one 0.5 longer along itself; losses 0.25 more."""
+    true = torch.tensor([[3.0, 4.0], [4.0, 3.0]])
+    found = torch.tensor([[3.0, 4.0], [4.4, 3.3]])
+    cells = rounding.apart((torch.tensor([1.5, 1.0]), found), (torch.tensor([1.0, 1.0]), true))
+    assert cells == ["5.000%", "5.051%", "+5.000%", "+0.25000"]
