@@ -6,21 +6,22 @@ python -m experiments.learning_curves.rounding --model exported/tiny_news --stor
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from transformers import DataCollatorForTokenClassification
 
-from bertlab.data.pretraining import PretrainingData
 from bertlab.encoders.pretrained import PretrainedEncoder
 from bertlab.export.hugging_face import copied_into, hugging_face_model
 from bertlab.interfaces import PretrainingBatch
-from bertlab.samplers.phases import Phase
 from bertlab.tasks.pretraining import Pretraining
+from experiments.commands import ROOT
+from experiments.configurations import load_config
+from experiments.hf_pretraining import rows_of
+from experiments.pretraining_data import pretraining_data
 from experiments.tables import markdown_table
 
 #: From a batch to its loss.
@@ -42,13 +43,17 @@ def main() -> None:
     model = hugging_face_model(task)
     model.set_attn_implementation("eager")
     names = copied_into(model, task)
-    batches = list(islice(batches_of(str(options.store)), options.batches))
+    config = load_config(ROOT / "configs/pretrain/tiny_news.yaml") | {"seed_everything": 0}
+    config["data"]["init_args"]["store"] = str(options.store)
+    data = pretraining_data(config)
+    batches = list(islice(data.train_dataloader(), options.batches))
+    padded = DataCollatorForTokenClassification(data.tokenizer)
 
     def ours(batch: PretrainingBatch) -> Tensor:
         return task.heads.training_loss(task.encoder, batch, 1)
 
     def theirs(batch: PretrainingBatch) -> Tensor:
-        return model(**for_transformers(batch, model.config.pad_token_id)).loss
+        return model(**padded(list(rows_of([batch])))).loss
 
     own, other = dict(task.named_parameters()), dict(model.named_parameters())
     of_task, of_model = list(own.values()), [other[names[name]] for name in own]
@@ -63,26 +68,6 @@ def main() -> None:
         f"{len(batches)} batches, mean loss {exact[0].mean():.4f}; distances from transformers in float32\n"
     )
     print(markdown_table([head, *([name, *apart(steps, exact)] for name, steps in found.items())]))
-
-
-def batches_of(store: str) -> Iterator[PretrainingBatch]:
-    """Batches as `configs/pretrain/tiny_news.yaml` has them, each a whole optimizer step."""
-    data = PretrainingData(store, "none", [Phase(64)], 16, mask_rate=0.3, seed=0)
-    data.setup("fit")
-    for batch in data.train_dataloader():
-        yield replace(batch, step_masked=len(batch.masked_labels), step_sequences=batch.size)
-
-
-def for_transformers(batch: PretrainingBatch, pad: int) -> dict[str, Tensor]:
-    """The same sequences padded, with labels of −100 where nothing is masked."""
-    labels = torch.full_like(batch.input_ids, -100)
-    labels[batch.masked_positions] = batch.masked_labels
-    ids, labels = (
-        pad_sequence(values.split(batch.lengths.tolist()), batch_first=True, padding_value=fill)
-        for values, fill in ((batch.input_ids, pad), (labels, -100))
-    )
-    real = torch.arange(ids.shape[1]) < batch.lengths[:, None]
-    return {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
 
 
 def in_bfloat16(loss_of: Loss) -> Loss:
