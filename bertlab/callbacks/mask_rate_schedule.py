@@ -22,8 +22,8 @@ class MaskRateSchedule(Strategy):
     training loss falls by itself as masks become fewer, for what is left is easier to guess.
 
     Args:
-        start_rate: share of the tokens of a sequence that is predicted in the first step, special ones counted, in (0,
-        1).
+        start_rate: share of the tokens of a sequence that is predicted in the first step, special ones counted, in
+            (0, 1).
         end_rate: in the steps after the last of the change, in (0, 1).
         fraction: share of the optimizer steps over which the rate changes, in (0, 1]. Where that is not one step, the
             rate is the last one throughout.

@@ -11,7 +11,17 @@ import numpy as np
 import bertlab
 from bertlab.corpus.atomic_files import write_json
 from bertlab.corpus.token_stage import token_path
-from bertlab.corpus.token_store import ARRAYS, FORMAT, FORMAT_WITHOUT_TEXTS, META, TEXTS, WORDS, file_sha256
+from bertlab.corpus.token_store import (
+    ARRAYS,
+    FORMAT,
+    FORMAT_WITHOUT_TEXTS,
+    META,
+    META_SHA256,
+    TEXTS,
+    WORDS,
+    file_sha256,
+    meta_sha256,
+)
 
 BLOCK = 1 << 22  # values at once, so that memory does not grow with the store
 
@@ -71,7 +81,7 @@ def _blocks(shards: Iterable[Path], name: str, dtype: str) -> Iterable[np.ndarra
 
 
 def write_meta(folder: Path, facts: dict[str, Any]) -> None:
-    """Write meta.json, the last file of a store, with size and sha256 of all others.
+    """Write meta.json, the last file of a store, with size and sha256 of all others, and a sha256 of its own.
 
     Args:
         folder: of the store.
@@ -83,4 +93,5 @@ def write_meta(folder: Path, facts: dict[str, Any]) -> None:
         if path.is_file()
     }
     version = FORMAT if TEXTS in files else FORMAT_WITHOUT_TEXTS
-    write_json(folder / META, {"format": version, "bertlab": bertlab.__version__, "files": files, **facts})
+    meta = {"format": version, "bertlab": bertlab.__version__, "files": files, **facts}
+    write_json(folder / META, {**meta, META_SHA256: meta_sha256(meta)})

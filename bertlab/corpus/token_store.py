@@ -16,6 +16,7 @@ from bertlab.sources.cache import cache_folder
 FORMAT = 3  # raise when what is stored changes; a store of a newer format is refused
 FORMAT_WITHOUT_TEXTS = 2  # of a store none of whose texts was divided: older versions of bertlab read it too
 META = "meta.json"
+META_SHA256 = "meta_sha256"  # of the rest of meta.json; older stores have none
 SUMMARY = "summary.json"
 TOKENIZER = "tokenizer"
 #: The arrays: attribute of the store → (file, dtype; None: of the tokens, as meta.json says).
@@ -151,7 +152,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
             f"{path}: the store is of format {version}, made by a newer bertlab ({meta.get('bertlab')}); this one "
             f"reads up to format {FORMAT}. Upgrade bertlab, or build the corpus again."
         )
+    if meta.get(META_SHA256, known := meta_sha256(meta)) != known:
+        raise StoreError(
+            f"{path}: damaged: its sha256 is not what it says. Build the corpus again, or copy it anew."
+        )
     return meta
+
+
+def meta_sha256(meta: dict[str, Any]) -> str:
+    """The sha256 of what meta.json says, but for this sum itself."""
+    rest = json.loads(json.dumps({name: value for name, value in meta.items() if name != META_SHA256}))
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_sizes(folder: Path, meta: dict[str, Any]) -> None:

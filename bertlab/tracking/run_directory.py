@@ -50,13 +50,17 @@ class RunDirectory:
         while True:
             run = cls(Path(root), name, str(version))
             try:
-                run.path.mkdir(parents=True)
+                run.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _no_folder(root, error) from error
+            try:
+                run.path.mkdir()
             except FileExistsError:
                 version += 1
+            except FileNotFoundError:
+                continue  # a run that was refused has taken the folder of the name with it since
             except OSError as error:
-                raise ValueError(
-                    f"run.root is {str(root)!r}, where no folder can be made: {error}"
-                ) from error
+                raise _no_folder(root, error) from error
             else:
                 return run
 
@@ -154,3 +158,8 @@ class RunDirectory:
             f"Other versions of {self.name!r} with {path.name}: {', '.join(elsewhere) or 'none'}"
             + (" (choose one with --run.version)" if elsewhere else "")
         )
+
+
+def _no_folder(root: str | Path, error: OSError) -> ValueError:
+    """The error of a folder of runs in which none can be made."""
+    return ValueError(f"run.root is {str(root)!r}, where no folder can be made: {error}")

@@ -29,7 +29,9 @@ def store(built: Path, tmp_path: Path) -> Path:
 
 
 def change_meta(store: Path, **changes: Any) -> None:
+    """As an older or newer bertlab would have written it, which need not know of a sum of meta.json."""
     meta = json.loads((store / "meta.json").read_text())
+    meta.pop("meta_sha256", None)
     (store / "meta.json").write_text(json.dumps({**meta, **changes}))
 
 
@@ -95,6 +97,24 @@ def test_damaged_meta(changes: dict[str, Any], store: Path) -> None:
     (store / "meta.json").write_text("{")
     with pytest.raises(StoreError, match=r"meta\.json: damaged"):
         TokenStore.open(store)
+
+
+def test_no_change_of_meta_goes_unnoticed(store: Path) -> None:
+    """Of a bit of any byte: never another store."""
+    path = store / "meta.json"
+    raw, whole = path.read_bytes(), TokenStore.open(store)
+    refused: list[str] = []
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        try:
+            opened = TokenStore.open(store, checksums="never")
+        except StoreError as error:
+            refused.append(str(error))
+        else:  # of the name of the sum
+            for name in ("vocabulary_size", "tokenizer_hash", "content_hash", "settings"):
+                assert getattr(opened, name) == getattr(whole, name), (place, name)
+    assert all(error.startswith(f"{path}: ") for error in refused)
+    assert len(refused) > 0.9 * len(raw)
 
 
 def test_a_store_of_the_first_format_has_no_words(store: Path) -> None:

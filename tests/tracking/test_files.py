@@ -132,6 +132,29 @@ class TestRunDirectory:
         monkeypatch.setattr(RunDirectory, "versions", staticmethod(lambda *_: []))
         assert RunDirectory.new(tmp_path, "a").version == "1"
 
+    @pytest.mark.parametrize("link", ["runs", "runs/a"])
+    def test_a_link_that_leads_nowhere(self, tmp_path: Path, link: str) -> None:
+        (tmp_path / link).parent.mkdir(exist_ok=True)
+        (tmp_path / link).symlink_to(tmp_path / "gone")
+        with pytest.raises(
+            ValueError, match=r"run\.root is '.*runs', where no folder can be made: .*File exists"
+        ):
+            RunDirectory.new(tmp_path / "runs", "a")
+
+    def test_another_run_is_refused_at_this_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refused, mkdir = RunDirectory.new(tmp_path, "a"), Path.mkdir
+
+        def interrupted(path: Path, *args: Any, **kwargs: Any) -> None:
+            if path.name == "1":
+                refused.remove_if_empty()
+            mkdir(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "mkdir", interrupted)
+        assert RunDirectory.new(tmp_path, "a").path == tmp_path / "a" / "1"
+        assert (tmp_path / "a" / "1").is_dir()
+
 
 def test_rate_of_a_block_is_schedule_times_strategy() -> None:
     groups = [
