@@ -27,9 +27,15 @@ def main() -> None:
     if options.check:
         check(load_study(FOLDER, options.quick))
         return
-    carry_out(FOLDER, options, runs, report)
+    carry_out(FOLDER, options, runs, report_all)
     if not options.report:
         shutil.rmtree(FITS, ignore_errors=True)  # none, if all runs were there already
+
+
+def report_all(output: Path) -> None:
+    """Write tables and figure of the results in a folder, and of those of other machines, in folders within it."""
+    for folder in (output, *sorted(path.parent for path in output.glob("*/results.csv"))):
+        report(folder)
 
 
 def runs(study: dict[str, Any]) -> Iterator[Run]:
