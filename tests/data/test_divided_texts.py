@@ -60,7 +60,7 @@ def test_a_store_that_took_parts_for_texts_is_not_taken_for_a_new_one(
     store = plain_text(tmp_path, {"a.txt": long_text(0, 120), "b.txt": long_text(1, 6)})
     meta = json.loads((store.folder / "meta.json").read_text())
     meta["format"] = 2
-    del meta["files"]["document_texts.bin"]
+    del meta["files"]["document_texts.bin"], meta["meta_sha256"]
     (store.folder / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(SystemExit):
         corpus(tmp_path / "corpus.yaml")
