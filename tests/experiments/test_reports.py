@@ -18,9 +18,8 @@ from experiments.strategies import report as strategies_report
 from experiments.tables import median_ratio
 
 EXPERIMENTS = ROOT / "experiments"
-MEASURED = sorted(
-    path.parent for path in EXPERIMENTS.rglob("results.csv")
-)  # of other machines a folder further down
+# Those of other machines lie a folder further down.
+MEASURED = sorted(path.parent for path in EXPERIMENTS.rglob("results.csv"))
 
 
 @pytest.mark.parametrize("study", MEASURED, ids=lambda path: path.name)
