@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -50,16 +50,27 @@ def _droppable(layer: nn.Module, forward: Callable[..., Any], drop: Callable[[],
         if isinstance(layer, PackedLayer):
             return _Skip.apply(layer.skip(*args, **kwargs), *parameters)
         hidden = args[0] if args else next(iter(kwargs.values()))
-        if layer not in _BESIDE:
-            _BESIDE[layer] = _values_beside(layer, forward, hidden, args, kwargs)
-        beside, skipped = _BESIDE[layer], _Skip.apply(hidden, *parameters)
+        beside = _values_beside(layer, forward, hidden, args, kwargs)
+        skipped = _Skip.apply(hidden, *parameters)
         return skipped if beside is None else (skipped, *[None] * beside)
 
     return called
 
 
+def _known_or_found_beside(
+    layer: nn.Module, forward: Callable[..., Any], hidden: Tensor, args: Any, kwargs: Any
+) -> int | None:
+    if layer not in _BESIDE:
+        _BESIDE[layer] = _found_beside(layer, forward, hidden, args, kwargs)
+    return _BESIDE[layer]
+
+
+#: Outside of compiled code, which would name the layers of all models by their number in the dictionary.
+_values_beside = cast("Callable[..., int | None]", torch.compiler.disable(_known_or_found_beside))
+
+
 @torch.no_grad()
-def _values_beside(
+def _found_beside(
     layer: nn.Module, forward: Callable[..., Any], hidden: Tensor, args: Any, kwargs: Any
 ) -> int | None:
     """What a layer of a type not known here gives, found out by calling it once."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from bertlab.encoders.encoder import Encoder
 from bertlab.encoders.layer_drop import dropping
@@ -121,3 +124,27 @@ def test_a_layer_that_gives_more() -> None:
     ):
         odd(torch.zeros(1, 2))
     assert "forward" not in vars(odd)
+
+
+def test_compiled_layers_know_nothing_of_other_models() -> None:
+    """Else they would be compiled anew when another model goes, or not at all when it goes meanwhile."""
+    torch.compiler.reset()
+    other, encoder, programs = encoder_of("distilbert"), encoder_of("distilbert"), 0
+    plain = []
+    for known in (other, encoder):
+        with dropping(layers_of(known), lambda: True):
+            plain.append(known(batch()).hidden)
+
+    def backend(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        nonlocal programs
+        programs += 1
+        return graph.forward
+
+    compiled = torch.compile(encoder.forward, backend=backend)
+    with dropping(layers_of(encoder), lambda: True):
+        assert torch.equal(compiled(batch()).hidden, plain[1])
+        before = programs
+        del other, known, plain[0]
+        gc.collect()
+        compiled(batch())
+    assert programs == before > 0
