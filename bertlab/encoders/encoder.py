@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from bertlab.encoders.padding_free import (
     takes,
     word_embedding,
 )
+from bertlab.encoders.pooler import pooled, pooler_at_rest
 from bertlab.encoders.two_parts import can_be_divided, packed_layers, run_lower, run_upper
 from bertlab.encoders.word_table import swap_word_table
 from bertlab.interfaces import Block, EncoderOutput, TextBatch, Trunk
@@ -179,6 +181,7 @@ class Encoder(nn.Module):
         first_only: bool = False,
         positions: Tensor | None = None,
         trunk: Trunk | None = None,
+        pool: bool = True,
     ) -> EncoderOutput:
         """Hidden states of a packed batch.
 
@@ -189,6 +192,7 @@ class Encoder(nn.Module):
             positions: (P,) places in the packed batch. `hidden` is then that of these tokens, (P, D), in their
                 order, and the last layer of a BERT-type model skips most of its work on the others.
             trunk: what `lower` gave for this batch; only the blocks above it are run. None: all are.
+            pool: False: `pooled` is None, and the pooler is not run.
 
         Raises:
             ValueError: a sequence is empty or longer than `max_length`; an id is beyond the vocabulary.
@@ -203,20 +207,15 @@ class Encoder(nn.Module):
             if not self._layers:
                 hidden = hidden.index_select(0, torch.cat([packing.starts, positions]))
             first, hidden = hidden[: batch.size + len(positions)].split([batch.size, len(positions)])
-            return EncoderOutput(hidden, first, self.pooled(first))
+            return EncoderOutput(hidden, first, self.pooled(first) if pool else None)
         skipped = first_only and hidden.shape[0] == batch.size
         first = hidden if skipped else hidden.index_select(0, packing.starts)
-        return EncoderOutput(hidden[:0] if first_only else hidden, first, self.pooled(first))
+        hidden = hidden[:0] if first_only else hidden
+        return EncoderOutput(hidden, first, self.pooled(first) if pool else None)
 
     def pooled(self, first: Tensor) -> Tensor | None:
         """The output of the pooler for (S, D) hidden states of first tokens; None where it has none."""
-        pooler: Any = getattr(self.model, "pooler", None)
-        if pooler is None:
-            return None
-        if isinstance(pooler, nn.Linear):  # ALBERT
-            activation: Any = self.model.pooler_activation
-            return activation(pooler(first))
-        return pooler(first[:, None])
+        return pooled(self.model, first)
 
     def _packing(
         self, batch: TextBatch, first_only: bool = False, positions: Tensor | None = None
@@ -227,9 +226,10 @@ class Encoder(nn.Module):
 
     def _all_layers(self, batch: TextBatch, packing: Packing) -> Tensor:
         types = batch.token_type_ids if self._takes_types else None
-        if not self.padding_free:
-            return run_padded(self.model, batch.input_ids, types, packing)
-        return run_packed(self.model, batch.input_ids, types, packing.positions + self._offset, packing)
+        with nullcontext() if self.adapters is None else pooler_at_rest(self.model):
+            if not self.padding_free:
+                return run_padded(self.model, batch.input_ids, types, packing)
+            return run_packed(self.model, batch.input_ids, types, packing.positions + self._offset, packing)
 
     def _multiple(self) -> int:
         """What the rows of a batch are made up to a multiple of."""

@@ -38,8 +38,9 @@ def run_trunk(encoder: Any, head: ClassificationHead, batch: TextBatch, blocks: 
     """
     if trunk_unit(encoder, blocks) == "token":
         return encoder.lower(batch, blocks)
-    encoded = encoder(batch, first_only=head.pool != "mean")
-    return encoded.first if _above(encoder, blocks) else head.vector(encoded, batch.lengths)
+    if _above(encoder, blocks):  # the pooler, which may have dropout of its adapters: it is not of the trunk
+        return encoder(batch, first_only=head.pool != "mean", pool=False).first
+    return head.vector(encoder(batch, first_only=head.pool != "mean"), batch.lengths)
 
 
 def trunk_unit(encoder: Any, blocks: int) -> Literal["token", "sequence"] | None:

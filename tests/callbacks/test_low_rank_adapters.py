@@ -153,6 +153,27 @@ def test_blocks_below_the_adapters_are_computed_once(project: Path, tmp_path: Pa
     ]
 
 
+def test_dropout_of_a_poolers_adapters_is_that_of_a_run_without_the_cache(
+    project: Path, tmp_path: Path
+) -> None:
+    """Everything below the pooler is kept, all rows or some; and killed in the first epoch it goes on as if never."""
+    stages = [Stage(["pooler-head"], until_step=9), Stage(["all"])]
+
+    def found(*cached: FrozenTrunkCache, **arguments: Any) -> tuple[Any, Any]:
+        staged = StagedUnfreezing(stages=stages)
+        strategies = [staged, lora(lora_dropout=0.5), *cached]
+        return fit_bert(strategies, tmp_path, project, before=(SaveEachStep(),), max_epochs=2, **arguments)
+
+    plain = found(enable_checkpointing=True)[1].losses
+    for cache in ({}, {"max_gib": 40 * 64 / 2**30}):  # 40 vectors of 16 numbers
+        whole, seen = found(FrozenTrunkCache(minimum_epochs=0, **cache), enable_checkpointing=True)
+        assert seen.losses == pytest.approx(plain, abs=1e-5)
+        file = tmp_path / "step=2.ckpt"
+        resumed, again = found(FrozenTrunkCache(minimum_epochs=0, **cache), ckpt_path=file)
+        assert again.losses == seen.losses[2:]
+        assert_equal(dict(resumed.state_dict()), dict(whole.state_dict()))
+
+
 def test_layers_that_are_drawn_anew_have_adapters_that_change_nothing(tmp_path: Path) -> None:
     start = AtStart()
     fit_tiny([ReinitTopLayers(2), lora()], tmp_path, callbacks=(start,))
