@@ -55,11 +55,13 @@ def clash(one: Strategy, other: Strategy) -> bool:
         or {"trunk", "inputs"} <= one.touches ^ other.touches
         or ("privacy" in one.touches and not other.touches <= BESIDE_PRIVACY)
         or ("privacy" in other.touches and not one.touches <= BESIDE_PRIVACY)
+        or ("average" in one.touches and other.puts_weights_back is not None)
+        or ("average" in other.touches and one.puts_weights_back is not None)
     )
 
 
 #: What a refusal says. Two of one class are refused by Lightning, since their states could not be told apart.
-REFUSED = r"take one of them out|more than one stateful"
+REFUSED = r"take one of them out|leave one of them out|more than one stateful"
 
 
 def task(strategies: Sequence[Strategy], dropout: float = 0.1) -> TinyTask:
