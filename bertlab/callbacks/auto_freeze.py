@@ -88,9 +88,9 @@ class AutoFreeze(Strategy):
         def add_up() -> None:
             for name, parameter in watched.items():
                 if parameter.grad is not None:
-                    self.sums[name] = parameter.grad + self.sums.get(name, torch.zeros(())).to(
-                        parameter.device
-                    )
+                    # In float32 or wider: in bfloat16 256 + 1 is 256.
+                    before = self.sums.get(name, torch.zeros((1,) * parameter.dim())).to(parameter.device)
+                    self.sums[name] = before + parameter.grad
 
         run.edit_gradients(add_up)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bertlab.callbacks.blocks import Blocks
 from bertlab.callbacks.data_pass import DataPass
-from bertlab.callbacks.fisher import add_squares, fisher_information
+from bertlab.callbacks.fisher import add_squares, fisher_information, zeros_beside
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.strategy import Run, Strategy
 from bertlab.encoders.dropout import dropout
@@ -86,7 +86,7 @@ class ChildTuning(Strategy):
         parameters = list(_layer_parameters(run.blocks).values())
 
         def pieces() -> Generator[int]:
-            return add_squares([torch.zeros_like(p) for p in parameters], run.trainer, parameters, steps)
+            return add_squares(zeros_beside(parameters), run.trainer, parameters, steps)
 
         what = f"finds the child network: the data of {steps:,} steps, forward and backward"
         return DataPass(what, "child network", steps, pieces)
@@ -141,9 +141,19 @@ class ChildTuning(Strategy):
         return super().state_dict() | {"masks": self.masks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave.
+
+        Raises:
+            ValueError: the mask of this mode is not among it.
+        """
         self.masks = state_dict["masks"]
         super().load_state_dict(state_dict)
+        if self.entered >= 0 and self._is_to_find():
+            raise ValueError(
+                "ChildTuning.mode: task_driven, and the checkpoint has no child network: it was saved in mode "
+                "task_free, or before the network was found. Go on with the mode that the training began with, or "
+                "begin anew"
+            )
 
     def _is_to_find(self) -> bool:
         """Whether there is a mask to find, and it is not found yet."""

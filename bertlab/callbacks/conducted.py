@@ -20,6 +20,7 @@ class Conducted(Staged):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the weights that training starts from."""
         if stage == "fit":
+            self.remember_first_state()
             Conductor.of(trainer).initialise(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -105,6 +105,9 @@ class Conductor:
         if self._checked:
             return
         self._checked = True
+        if self.trainer.global_step == 0:  # a trainer that goes on stands later
+            for strategy in self.strategies:
+                strategy.begin_anew()
         check_platform(self.strategies, self.trainer, self.module)
         for strategy in self.strategies:
             strategy.prepare(self.trainer, self.blocks, self.horizon)
@@ -192,6 +195,8 @@ class Conductor:
             self._control.release()
         self._control, self._work, self._holding, self._checked = None, None, None, False
         self._starting_weights.put_away()
+        for strategy in self.strategies:
+            strategy.resumed = False
         self._foretold, self.foresight, self._ended = None, None, False
         self._runs.clear()
         vars(self).pop("blocks", None)  # of another task, perhaps, the next time
@@ -227,14 +232,14 @@ class Conductor:
             notes[strategy.state_key] = self._apply(strategy)
         if movers:
             self._control.train_what_is_wanted(list(self._runs.values()))
+        stages = {strategy.state_key: strategy.entered for strategy in self.strategies}
+        self._holding = holding_of(step, stages, list(self._runs.values()))
+        self._control.hold(self._holding)
         for strategy in movers:
             name, run = type(strategy).__name__, self._runs[strategy.state_key]
             self._events.record_stage(name, run, notes[strategy.state_key])
             if not rehearsed:
                 strategy.on_stage_start(run)
-        stages = {strategy.state_key: strategy.entered for strategy in self.strategies}
-        self._holding = holding_of(step, stages, list(self._runs.values()))
-        self._control.hold(self._holding)
         return self._holding
 
     def _end_stages(self, strategies: list[Strategy]) -> None:

@@ -34,7 +34,7 @@ def fisher_information(
     Raises:
         ValueError: there is no data module.
     """
-    totals = [torch.zeros_like(parameter) for parameter in parameters]
+    totals = zeros_beside(parameters)
     count = sum(add_squares(totals, trainer, parameters, steps))
     return [total / count for total in totals], count
 
@@ -50,12 +50,17 @@ def add_squares(
             yield 1
 
 
+def zeros_beside(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Of the shape of each parameter, in float32 or wider, for sums over many steps: in bfloat16 256 + 1 is 256."""
+    return [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
+
+
 def _gradient(
     trainer: Trainer, parameters: Sequence[nn.Parameter], micro_batches: Sequence[Any]
 ) -> list[Tensor]:
     """Of one optimizer step: the mean over its micro-batches and ranks, as training takes it."""
     module: Any = trainer.lightning_module
-    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    sums = zeros_beside(parameters)
     for batch in micro_batches:
         on_device = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         with trainer.precision_plugin.train_step_context():

@@ -60,7 +60,8 @@ class LatestAverage(WeightAverage):
     ) -> None:
         """Forget the weights that were set aside, in whose place the checkpoint's come."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
-        self._latest = []
+        if self.resumed:
+            self._latest = []
 
     def state_dict(self) -> dict[str, Any]:
         """The average, and the weights that it is the mean of."""

@@ -29,6 +29,9 @@ class Staged(Callback):
     _trigger: Trigger | None = None
     _learnt: dict[str, Any] | None = None
     _saved_stage: int | None = None  # in a checkpoint that is being restored
+    #: whether a checkpoint has been taken back for the training that is about to begin, or under way.
+    resumed: bool = False
+    _first_state: dict[str, Any] | None = None  # as it was made
 
     @property
     def trigger(self) -> Trigger:
@@ -50,7 +53,7 @@ class Staged(Callback):
                 )
             self._trigger = copy.deepcopy(self.when)
             if self._learnt is not None:
-                self._trigger.load_state_dict(self._learnt)
+                self._learn_again(self._trigger, self._learnt)
         return self._trigger
 
     def watched_metrics(self) -> Sequence[str]:
@@ -90,8 +93,38 @@ class Staged(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """See which stage `load_state_dict` is to take back."""
+        """See which stage `load_state_dict` is to take back; none, where no training goes on from the checkpoint."""
+        if trainer.state.fn != "fit":
+            # It would be of another training than the next one.
+            checkpoint["callbacks"].pop(self.state_key, None)
+            return
+        self.resumed = True
         self._saved_stage = checkpoint["callbacks"].get(self.state_key, {}).get("entered")
+
+    def remember_first_state(self) -> None:
+        """Keep what it is before any training, for one that begins anew."""
+        if self._first_state is None and self.entered < 0:
+            try:
+                self._first_state = copy.deepcopy(self.state_dict())
+            except AttributeError:  # of what `prepare` makes, or training: see `begin_anew`
+                return
+            self._trigger = None  # `prepare` may set another `when`
+
+    def begin_anew(self) -> None:
+        """Be as before any training, at the first step of one that no checkpoint is taken back for.
+
+        Raises:
+            ValueError: it cannot be told what that was.
+        """
+        if self.entered < 0 or self.resumed:
+            return
+        if self._first_state is None:
+            raise ValueError(
+                f"{type(self).__name__} was in another training, and its state_dict cannot be asked before one, so "
+                "that it cannot begin anew: give each training a strategy of its own"
+            )
+        self.load_state_dict(copy.deepcopy(self._first_state) | {"entered": -1, "trigger": None})
+        self._saved_stage = -1  # to see that it was taken back
 
     def state_dict(self) -> dict[str, Any]:
         """The stage entered last and what the trigger has learnt. Plain values and tensors only.
@@ -105,3 +138,13 @@ class Staged(Callback):
         self.entered = state_dict["entered"]
         # Kept until the trigger is made, which may need to see the model first.
         self._trigger, self._learnt = None, state_dict["trigger"]
+
+    def _learn_again(self, trigger: Trigger, learnt: dict[str, Any]) -> None:
+        try:
+            trigger.load_state_dict(learnt)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{type(self).__name__}: the checkpoint has the stages of another trigger, or of another number of "
+                f"stages, than this run's {type(trigger).__name__} has. Go on with the settings that the training "
+                "began with, or begin a new training"
+            ) from error

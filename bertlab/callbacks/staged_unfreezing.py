@@ -24,7 +24,7 @@ from bertlab.callbacks.strategy import (
 )
 from bertlab.callbacks.triggers import metric_value
 from bertlab.callbacks.undone import Undone, next_of
-from bertlab.callbacks.unfreezing_plans import Stage, check_order, planned
+from bertlab.callbacks.unfreezing_plans import Stage, check_order, ends_of, planned
 
 
 class StagedUnfreezing(Strategy):
@@ -197,15 +197,7 @@ class StagedUnfreezing(Strategy):
     def _ends(self, count: int) -> list[Trigger]:
         """How each of the `count` stages before the last one ends."""
         if self.hand_made is not None:
-            ends = [stage.end() for stage in self.hand_made]
-            missing = [index for index, end in enumerate(ends[:-1]) if end is None]
-            if missing or ends[-1] is not None:
-                raise ValueError(
-                    "StagedUnfreezing.stages: each stage but the last needs one of until_step, until_epoch, "
-                    "until_fraction, until_plateau, and the last has none; "
-                    + (f"stage {missing[0]} has none" if missing else f"stage {count} has one")
-                )
-            return [end for end in ends if end is not None]
+            return ends_of(self.hand_made)
         turns = range(1, count + 1)
         if self.stage_steps is not None:
             return [AtStep(turn * self.stage_steps) for turn in turns]
@@ -233,14 +225,28 @@ class StagedUnfreezing(Strategy):
             value = lengths[name]
             if not isinstance(value, str) and (value is None or not 0 < value < float("inf")):
                 raise ValueError(f"StagedUnfreezing.{name} takes a number above 0, got {value}")
-        if self.hand_made is not None and given:
+        self._check_stages(given)
+        self._check_ranges()
+
+    def _check_stages(self, given: Sequence[str]) -> None:
+        """Stages by hand, beside which no length of the stages of a plan is given."""
+        if self.hand_made is None:
+            return
+        if given:
             raise ValueError(
                 f"StagedUnfreezing: {given[0]} belongs to a plan and clashes with stages by hand"
             )
-        if self.hand_made is not None and not self.hand_made:
+        if not self.hand_made:
             raise ValueError("StagedUnfreezing.stages is empty; list at least one stage, or name a plan")
+        ends_of(self.hand_made)
+
+    def _check_ranges(self) -> None:
         if self.plan not in ("gradual", "top_k", "chain_thaw"):
             raise ValueError(f"StagedUnfreezing.plan: {self.plan!r}; accepted are gradual, top_k, chain_thaw")
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"StagedUnfreezing.mode: {self.mode!r}; accepted are min, max")
+        if self.patience < 1:
+            raise ValueError(f"StagedUnfreezing.patience takes 1 validation or more, got {self.patience}")
         if (self.plan == "top_k") != (self.top is not None):
             raise ValueError(
                 "StagedUnfreezing: plan top_k needs `top`, a number of blocks, and no other plan does"

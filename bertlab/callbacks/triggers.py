@@ -189,8 +189,8 @@ class InTurn(Trigger):
         return super().awaited(horizon) if known == len(self.ends) else self.ends[known].awaited(horizon)
 
     def observe(self, metrics: Mapping[str, float], step: int, horizon: Horizon) -> None:
-        """Let the end of the stage that is under way learn."""
-        current = self.stage_at(step, horizon)
+        """Let the end of the stage learn whose steps were validated; one that begins with the next step has none."""
+        current = self.stage_at(step - 1, horizon)
         if current < len(self.ends):
             self.ends[current].observe(metrics, step, horizon)
 

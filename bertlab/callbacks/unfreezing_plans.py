@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bertlab.callbacks.horizon import Horizon
 from bertlab.callbacks.trigger import Trigger
@@ -40,25 +41,26 @@ class Stage:
     lr_factor: float = 1.0
 
     def end(self) -> Trigger | None:
-        """When it ends.
+        """When it ends; None: it has no end.
 
         Raises:
-            ValueError: several `until_…` at once.
+            ValueError: several `until_…` at once, or one that is out of its range; the message names them.
         """
-        ends: list[Trigger] = []
-        if self.until_step is not None:
-            ends.append(AtStep(self.until_step))
-        if self.until_epoch is not None:
-            ends.append(AtEpoch(self.until_epoch))
-        if self.until_fraction is not None:
-            ends.append(AtFraction(self.until_fraction))
-        if self.until_plateau is not None:
-            ends.append(OnPlateau(self.until_plateau, self.patience, self.mode))
-        if len(ends) > 1:
-            raise ValueError(
-                f"a stage ends in one way, and StagedUnfreezing.stages has one with several: {self}"
-            )
-        return ends[0] if ends else None
+        ends: dict[str, Callable[[Any], Trigger]] = {
+            "until_step": AtStep,
+            "until_epoch": AtEpoch,
+            "until_fraction": AtFraction,
+            "until_plateau": lambda metric: OnPlateau(metric, self.patience, self.mode),
+        }
+        given = [name for name in ends if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} clash: a stage ends in one way")
+        for name in given:
+            try:
+                return ends[name](getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return None
 
     def end_by_the_clock(self, horizon: Horizon) -> float | None:
         """The optimizer step at which it ends, not rounded; None if it waits for a plateau."""
@@ -98,6 +100,32 @@ def planned(
     for count in range(blocks_per_stage, len(trunk) + blocks_per_stage, blocks_per_stage):
         stages.append(trunk[max(0, len(trunk) - count) :] + own)
     return stages
+
+
+def ends_of(stages: Sequence[Stage]) -> list[Trigger]:
+    """How each of the stages but the last ends.
+
+    Raises:
+        ValueError: one of them has no end, an end that is out of its range, or several; or the last has one.
+    """
+    ends: list[Trigger | None] = []
+    for index, stage in enumerate(stages):
+        try:
+            ends.append(stage.end())
+            if not 0 <= stage.lr_factor < math.inf:
+                raise ValueError(f"lr_factor takes a factor of 0 or more, got {stage.lr_factor}")
+            if not stage.train:
+                raise ValueError("train is empty; list the blocks that are trained")
+        except ValueError as error:
+            raise ValueError(f"StagedUnfreezing.stages, stage {index}: {error}") from error
+    missing = [index for index, end in enumerate(ends[:-1]) if end is None]
+    if missing or ends[-1] is not None:
+        raise ValueError(
+            "StagedUnfreezing.stages: each stage but the last needs one of until_step, until_epoch, until_fraction, "
+            "until_plateau, and the last has none; "
+            + (f"stage {missing[0]} has none" if missing else f"stage {len(ends) - 1} has one")
+        )
+    return [end for end in ends if end is not None]
 
 
 def check_order(stages: Sequence[Stage], horizon: Horizon) -> None:

@@ -42,6 +42,7 @@ class WeightAverage(Strategy, ABC):
         self.taken, self._taken_at = 0, -1
         #: the trained weights while the average stands in the model.
         self.trained: dict[str, Tensor] | None = None
+        self._fitted: LightningModule | None = None
 
     @abstractmethod
     def take(self, weights: Mapping[str, Tensor]) -> None:
@@ -143,6 +144,9 @@ class WeightAverage(Strategy, ABC):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on from the trained weights, where the model holds the average of a checkpoint or of another fit."""
+        if self._fitted not in (None, pl_module) and not self.resumed:
+            self.trained = None  # of another task
+        self._fitted = pl_module
         self.after_validation(pl_module)
         super().on_fit_start(trainer, pl_module)
 
@@ -188,6 +192,8 @@ class WeightAverage(Strategy, ABC):
     ) -> None:
         """Take the trained weights, which a fit goes on from."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        if not self.resumed:
+            return
         self.average, self.taken, self._taken_at = {}, 0, -1
         self.trained = checkpoint.get(TRAINED_WEIGHTS)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch import Callback
 
 from bertlab.callbacks.auto_freeze import AutoFreeze
@@ -16,7 +17,7 @@ from bertlab.callbacks.layer_drop import LayerDrop
 from tests.bits import assert_equal
 from tests.callbacks.contract.fragments import SaveAfter
 from tests.callbacks.real import fit_bert
-from tests.callbacks.tiny import StepLog, Timeline, TinyTask, fit
+from tests.callbacks.tiny import StepLog, Timeline, TinyData, TinyTask, fit
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,25 @@ def test_a_bert_freezes_and_learns_on(tmp_path: Path) -> None:
 def test_arguments_out_of_range(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AutoFreeze(**arguments)
+
+
+def test_gradients_in_bfloat16_are_added_up_in_float32(tmp_path: Path) -> None:
+    """In bfloat16 the sum of 290 ones is 256."""
+
+    class Constant(TinyTask):
+        def training_loss(self, batch: Any) -> Any:
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
+
+    class See(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 290:
+                sums.extend(strategy.sums.values())
+
+    sums: list[torch.Tensor] = []
+    strategy, settings = AutoFreeze(0.49, 0), {"precision": "bf16-true", "limit_val_batches": 0}
+    fit([strategy], tmp_path, task=Constant(), data=TinyData(600), epochs=1, callbacks=(See(),), **settings)
+    assert len(sums) == 12
+    assert all(torch.equal(value, torch.full(value.shape, 290.0)) for value in sums)
 
 
 def test_a_run_too_short_is_said(tmp_path: Path) -> None:

@@ -9,19 +9,23 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from bertlab.callbacks.child_tuning import ChildTuning, greatest, packed, unpacked
+from bertlab.callbacks.cost_weighted_loss import CostWeightedLoss
+from bertlab.callbacks.fisher import fisher_information
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.step_seed import StepSeed
 from bertlab.callbacks.unfreezing_plans import Stage
+from tests.callbacks.contract.fragments import SaveAfter
 from tests.callbacks.real import Gradients, fit_bert, information, still
-from tests.callbacks.tiny import Timeline, TinyTask, fit
-from tests.tasks.tiny import TinyData, tiny_trainer
+from tests.callbacks.tiny import Timeline, TinyData, TinyTask, fit
+from tests.tasks.tiny import TinyData as TextData
+from tests.tasks.tiny import tiny_trainer
 
 
 def plain_and_masked(strategy: ChildTuning, root: Path) -> tuple[Gradients, Gradients]:
     plain, masked = Gradients(), Gradients()
     fit_bert([], root, callbacks=(plain,), task=still())
     trainer = tiny_trainer(root, callbacks=[StepSeed(0), strategy, masked])  # the watcher sees what is edited
-    trainer.fit(still(), datamodule=TinyData())
+    trainer.fit(still(), datamodule=TextData())
     return plain, masked
 
 
@@ -107,6 +111,50 @@ def test_it_sees_the_task_as_it_is_and_not_what_is_frozen_at_first(tmp_path: Pat
     task, _ = fit([together, StagedUnfreezing(stages=stages)], tmp_path, epochs=1)
     assert all(torch.equal(mask, together.masks[name]) for name, mask in alone.masks.items())
     assert isinstance(task.layers[0], nn.Sequential)
+
+
+def test_it_sees_the_loss_that_the_first_step_is_trained_on(tmp_path: Path) -> None:
+    class Seen(TinyTask):
+        def training_loss(self, batch: Any) -> Any:
+            seen.append(None if self.class_weights is None else self.class_weights.tolist())
+            return super().training_loss(batch)
+
+    seen: list[Any] = []
+    weights = CostWeightedLoss(weights="costs", costs={"ham": 1, "spam": 1, "news": 50})
+    fit([ChildTuning("task_driven"), weights], tmp_path, task=Seen(), epochs=1)
+    assert len(seen) == 12  # six of each
+    assert all(found == [1.0, 1.0, 50.0] for found in seen)
+
+
+def test_information_in_bfloat16_is_added_up_in_float32(tmp_path: Path) -> None:
+    """In bfloat16 the sum of 300 ones is 256."""
+
+    class Constant(TinyTask):
+        def training_loss(self, batch: Any) -> Any:
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
+
+    class Find(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            found.extend(fisher_information(trainer, list(pl_module.layers.parameters()))[0])
+
+    found: list[torch.Tensor] = []
+    data, settings = TinyData(300), {"precision": "bf16-true", "limit_val_batches": 0}
+    fit([], tmp_path, task=Constant(), data=data, epochs=1, callbacks=(Find(),), max_steps=1, **settings)
+    assert all(torch.equal(value, torch.ones(value.shape)) for value in found)
+
+
+def test_a_checkpoint_of_the_other_mode_has_no_mask(tmp_path: Path) -> None:
+    fit(
+        [ChildTuning("task_free")],
+        tmp_path,
+        epochs=1,
+        callbacks=(SaveAfter(tmp_path, {3}),),
+        enable_checkpointing=True,
+    )
+    with pytest.raises(
+        ValueError, match=r"ChildTuning.mode: task_driven, and the checkpoint has no child network"
+    ):
+        fit([ChildTuning("task_driven")], tmp_path, epochs=1, ckpt_path=tmp_path / "step=3.ckpt")
 
 
 def test_greatest_takes_ties_and_no_zeros() -> None:

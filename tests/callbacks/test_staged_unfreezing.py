@@ -119,6 +119,23 @@ def test_best_weights_outlive_a_kill_before_the_next_stage(tmp_path: Path) -> No
         ({"blocks_per_stage": 0}, "blocks_per_stage takes 1 or more"),
         ({"spread_fraction": 0.0}, r"spread_fraction: 0.0 is not in \(0, 1\]"),
         ({"lr_decay": 0.0}, "lr_decay takes a factor above 0"),
+        ({"mode": "maximum", "restore_best": "val/f1"}, "mode: 'maximum'; accepted are min, max"),
+        ({"patience": 0, "plateau": "val/f1"}, "patience takes 1 validation or more, got 0"),
+        *(
+            ({"stages": [Stage(["head"], **keys), Stage(["all"])]}, f"stages, stage 0: {message}")
+            for keys, message in [
+                ({"until_fraction": 1.5}, r"until_fraction: .* fractions of training in \[0, 1\], got 1.5"),
+                ({"until_step": -3}, "until_step: .* 0 or more, got -3"),
+                ({"until_epoch": float("nan")}, "until_epoch: .* 0 or more, got nan"),
+                ({"until_plateau": "val/f1", "patience": 0}, "until_plateau: .* patience of 1"),
+                (
+                    {"until_step": 3, "until_epoch": 1},
+                    "until_step and until_epoch clash: a stage ends in one way",
+                ),
+                ({"until_step": 3, "lr_factor": -1.0}, "lr_factor takes a factor of 0 or more, got -1"),
+            ]
+        ),
+        ({"stages": [Stage([])]}, "stages, stage 0: train is empty"),
     ],
 )
 def test_arguments_that_clash(arguments: dict[str, Any], message: str) -> None:
@@ -141,7 +158,6 @@ def test_arguments_that_clash(arguments: dict[str, Any], message: str) -> None:
         ([Stage(["head"], until_epoch=1), Stage(["all"], until_step=6), Stage(["all"])], "stage 1 .* step 6"),
         ([Stage(["head"]), Stage(["all"])], "stage 0 has none"),
         ([Stage(["head"], until_step=3)], "the last has none; stage 0 has one"),
-        ([Stage(["head"], until_step=3, until_epoch=1), Stage(["all"])], "a stage ends in one way"),
     ],
 )
 def test_stages_that_cannot_be(by_hand: list[Stage], message: str, tmp_path: Path) -> None:

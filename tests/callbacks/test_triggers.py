@@ -76,6 +76,17 @@ def test_what_the_next_stage_waits_for() -> None:
     assert follower.waits_for(HORIZON) is None
 
 
+def test_a_validation_is_of_the_stage_whose_steps_were_taken() -> None:
+    """The clock ends the first stage with step 30, after which it is validated: the second one begins at 1.5."""
+    plateau = OnPlateau("val/loss", patience=1)
+    trigger = InTurn([AtEpoch(1), plateau])
+    for step, loss in [(30, 1.0), (60, 1.5), (70, 1.4)]:
+        trigger.observe({"val/loss": loss}, step, HORIZON)
+    assert list(trigger.starts(HORIZON)) == [30]
+    trigger.observe({"val/loss": 1.45}, 80, HORIZON)
+    assert list(trigger.starts(HORIZON)) == [30, 80]
+
+
 def test_plateau_of_a_score_and_min_delta() -> None:
     trigger = OnPlateau("val/f1", patience=1, mode="max", min_delta=0.05)
     for step, value in enumerate([0.5, 0.6, 0.63], start=1):
