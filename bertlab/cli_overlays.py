@@ -78,7 +78,7 @@ def without_flags(args: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def missing_extra(error: BaseException) -> str:
-    """How to install the package whose lack led to an error, as an addition to its message; maybe nothing.
+    """What led to an error, and how to install it, where that is a package that an extra has; else nothing.
 
     The messages of jsonargparse do not always say it: the errors that they came from do.
     """
@@ -86,7 +86,7 @@ def missing_extra(error: BaseException) -> str:
     for link in chain:
         package = (link.name or "").split(".")[0] if isinstance(link, ModuleNotFoundError) else ""
         if package in EXTRAS:
-            return f" (no module named {package}: pip install 'bertlab[{EXTRAS[package]}]')"
+            return f"{package} is needed and not installed: pip install 'bertlab[{EXTRAS[package]}]'\n"
         chain += [
             other for other in (link.__cause__, link.__context__) if other is not None and other not in chain
         ]

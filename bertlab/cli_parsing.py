@@ -26,7 +26,8 @@ def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) 
             command(args, at_end)
         except UsageError as error:
             message = str(error)
-            raise UsageError(f"{message}{files_with(message, args)}{missing_extra(error)}") from error
+            # What is missing first: jsonargparse calls the file that names it a loop.
+            raise UsageError(f"{missing_extra(error)}{message}{files_with(message, args)}") from error
 
 
 def _quiet() -> None:

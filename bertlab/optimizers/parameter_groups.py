@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -91,12 +92,21 @@ def build_optimizer(make: Callable[[Iterable[Any]], Optimizer], groups: list[dic
         groups: of `parameter_groups`.
 
     Raises:
-        ValueError: the optimizer has no rate, or refuses its arguments.
+        ValueError: the optimizer has no rate, refuses its arguments, or needs derivatives of the gradient.
     """
     try:
         optimizer = make(groups)
-    except ValueError as error:
-        raise ValueError(f"model.init_args.optimizer: {error}") from error
+    except Exception as error:
+        # pytorch-optimizer has errors of its own, which are no ValueError.
+        if isinstance(error, ValueError) or type(error).__module__.startswith("pytorch_optimizer."):
+            raise ValueError(f"model.init_args.optimizer: {error}") from error
+        raise
+    if "hessian" in signature(optimizer.step).parameters:
+        raise ValueError(
+            f"model.init_args.optimizer: {type(optimizer).__name__} needs derivatives of the gradient, for which the "
+            "backward pass would have to keep its graph, and bertlab's layers have none: take an optimizer of the "
+            "first order (configs/optimizers)"
+        )
     for group in optimizer.param_groups:
         if "lr" not in group:
             raise ValueError(

@@ -113,6 +113,28 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
             ["fit", "--config", str(project), "--model.optimizer", str(FRAGMENTS[0].parent / f"{name}.yaml")]
         )
     assert end.value.code == 2
-    message = capsys.readouterr().err
-    assert package in message
-    assert "pip install 'bertlab[optimizers]'" in message
+    first = next(line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    needs = (
+        f"optimizer: what it names needs {package}, which is not installed: pip install 'bertlab[optimizers]'"
+    )
+    assert first.endswith(needs)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pytorch_optimizer.AdaHessian"], "AdaHessian needs derivatives of the gradient"),
+        (["pytorch_optimizer.SophiaH"], "SophiaH needs derivatives of the gradient"),
+        (["pytorch_optimizer.Lion", "--model.optimizer.lr", "-1"], "learning rate must be positive"),
+        (["torch.optim.AdamW", "--model.optimizer.lr", "-1"], "Invalid learning rate: -1.0"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_is_refused_in_one_message(
+    words: list[str], message: str, project: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(project), "--model.optimizer", *words])
+    error = capsys.readouterr().err
+    assert f"error: model.init_args.optimizer: {message}" in error
+    assert "Traceback" not in error
+    assert not list(in_tmp.rglob("config.yaml"))
