@@ -198,4 +198,4 @@ def bind_followers(strategies: Sequence[Strategy], claimed: Mapping[str, Strateg
         if isinstance(strategy.trigger, Follow):
             leader = claimed.get(strategy.trigger.follows or "")
             if leader is not None and leader is not strategy:
-                strategy.trigger.leader = leader.trigger
+                strategy.trigger.leader, strategy.trigger.has_leader = leader.trigger, True

@@ -213,6 +213,8 @@ class Follow(Trigger):
 
     def __init__(self) -> None:
         self.leader: Trigger = EachEpoch()
+        #: whether the leader is that of another strategy.
+        self.has_leader = False
 
     def starts(self, horizon: Horizon) -> Sequence[int]:
         """Those of the leader."""
