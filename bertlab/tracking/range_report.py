@@ -75,7 +75,10 @@ class RangeReport:
             f"Off during the sweep: {', '.join(away)}. Layer decay was applied, and no block frozen in stages."
         ]
         if self.losses and len(self.losses) < self.test.steps:
-            lines.append(f"Ended at {self.rates[-1]:.1e}, after {len(self.losses)} steps: the loss diverged.")
+            lines.append(
+                f"Ended at {self.rates[-1]:.1e}, after {len(self.losses)} steps: the loss diverged (no number, or its "
+                f"mean so far more than {self.test.divergence:g} times the lowest that this has been)."
+            )
         found = self.suggestions
         if found is None:
             lines.append("The loss has not fallen at any rate: there is nothing to suggest. Lower --lr_min.")
@@ -112,7 +115,7 @@ class RangeReport:
             axes.axvline(rate, color=colour, linestyle="--", label=label)
         # What diverges would press the rest of the curve into a line.
         if shown:
-            low, start = min(self.smoothed), self.smoothed[0]
+            low, start = min(*self.smoothed, *self.losses[:shown]), self.smoothed[0]
             axes.set_ylim(low - 0.1 * abs(start - low), start + 1.0 * abs(start - low) + 1e-3)
         axes.set_xscale("log")
         axes.set_xlabel("learning rate")
