@@ -9,8 +9,14 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
+from bertlab.interfaces import RecordsEvents
 from bertlab.tracking.atomic import atomic_file
+from bertlab.tracking.changed_settings import changed_settings
+
+#: Keys that say how long a run is, where it is kept and what is shown of it, and nothing else of the training.
+OF_THE_RUN = ("run.", "wandb.", "checkpoints.", "config", "trainer.max_", "trainer.enable_", "trainer.logger")
 
 
 class ConfigFile(SaveConfigCallback):
@@ -18,10 +24,16 @@ class ConfigFile(SaveConfigCallback):
 
     `bertlab fit --config runs/<name>/<version>/config.yaml` runs the same again. A file that is there from
     before (a resumed run) is replaced. Verbs other than fit write config-<verb>.yaml beside it.
+
+    A training that goes on from the checkpoint of a run with other settings than that run had says which, and puts them
+    on the timeline.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+        #: the configuration of a fit, and the one that stood in its file before.
+        self._own: dict[str, Any] = {}
+        self._replaced: dict[str, Any] | None = None
 
     #: keys that the configuration of a fit does not have.
     left_out: ClassVar[tuple[str, ...]] = ()
@@ -34,7 +46,52 @@ class ConfigFile(SaveConfigCallback):
         for key in self.left_out:
             config.pop(key)
         text = self.parser.dump(config, skip_link_targets=False, skip_unset=False)
-        with atomic_file(Path(trainer.default_root_dir) / name) as file:
-            file.write(text.encode())
+        file = Path(trainer.default_root_dir) / name
+        if verb == "fit":
+            self._own = yaml.safe_load(text)
+            self._replaced = _read(file)
+        with atomic_file(file) as opened:
+            opened.write(text.encode())
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(text))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what has changed, now that training stands where the checkpoint does."""
+        changed = self._changed(trainer)
+        if not changed:
+            return
+        shown = "; ".join(f"{key}: {_shown(was)} → {_shown(now)}" for key, (was, now) in changed.items())
+        rank_zero_warn(
+            f"training goes on with other settings than it had: {shown}. What the checkpoint holds is kept; "
+            "strategies go on in the stages that they have reached"
+        )
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, RecordsEvents):
+                facts = {key: list(values) for key, values in changed.items()}
+                callback.record_event(
+                    trainer.global_step, trainer.current_epoch, "run", "changed_settings", facts
+                )
+
+    def _changed(self, trainer: Trainer) -> dict[str, tuple[Any, Any]]:
+        """The settings in which a training differs from the run whose checkpoint it goes on from; on rank 0."""
+        if trainer.ckpt_path is None or not self._own:
+            return {}
+        run, before = Path(trainer.ckpt_path).resolve().parent.parent, self._replaced
+        if run != Path(trainer.default_root_dir).resolve():
+            before = _read(run / "config.yaml")
+        changed = changed_settings(before or {}, self._own)
+        return {key: values for key, values in changed.items() if not key.startswith(OF_THE_RUN)}
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The configuration of a run; None where there is none that can be read, which is no reason not to go on."""
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        rank_zero_warn(f"{file} cannot be read, so nobody knows what has changed since: {error}")
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _shown(value: Any) -> str:
+    return "(nothing)" if value == "" else f"{value!s:.80}"
