@@ -48,6 +48,11 @@ def horizon_of(trainer: Trainer) -> Horizon:
     if trainer.train_dataloader is None:  # with trainer.max_steps alone nobody has asked for it yet
         trainer.fit_loop.setup_data()
     batches = trainer.num_training_batches
+    if total not in (-1, float("inf")) and batches == float("inf"):
+        raise ValueError(
+            "strategies need to know how long an epoch is, and the training loader has no length: set "
+            "trainer.limit_train_batches to the number of batches that are to be an epoch"
+        )
     if total == -1 or float("inf") in (total, batches):
         raise ValueError(
             "strategies need to know how long training is: set trainer.max_epochs or trainer.max_steps "

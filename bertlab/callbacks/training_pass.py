@@ -88,7 +88,8 @@ class TrainingPass:
         """The loss of this micro-batch: its share in that of the optimizer step.
 
         Args:
-            weights: what the model is to see in the place of each of its parameters.
+            weights: what the model is to see in the place of each of its parameters, while it runs forward: what a
+                task computes again in the backward pass (torch.utils.checkpoint) would not see it.
             embeddings: what it is to see in the place of the vectors of the word embedding.
             same_dropout: draw the random numbers of the first pass again: the dropout masks, and what strategies
                 within draw. Without it each pass has masks of its own.

@@ -174,7 +174,7 @@ class Walk:
         if self.standpoint.validates_by_time:
             yield "trainer.val_check_interval is a time, so nobody knows at which steps validations come"
         if self.strategies is not None and (keeping := self.strategies.keeping_copies()):
-            yield f"the memory is without the copies of the weights that {' and '.join(keeping)} keep"
+            yield f"the memory is without the copies of the weights that {' and '.join(keeping)} keep{'s'[len(keeping) > 1 :]}"
         if self.strategies is not None and self.timed.count:
             yield from self.strategies.untimed()
         steps = self.standpoint.total_steps - self.standpoint.first

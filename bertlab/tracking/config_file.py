@@ -46,14 +46,13 @@ class ConfigFile(SaveConfigCallback):
         for key in self.left_out:
             config.pop(key)
         text = self.parser.dump(config, skip_link_targets=False, skip_unset=False)
-        file = Path(trainer.default_root_dir) / name
+        file, written = Path(trainer.default_root_dir) / name, yaml.safe_load(text)
         if verb == "fit":
-            self._own = yaml.safe_load(text)
-            self._replaced = _read(file)
+            self._own, self._replaced = written, _read(file)
         with atomic_file(file) as opened:
             opened.write(text.encode())
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(text))
+            logger.log_hyperparams(written)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what has changed, now that training stands where the checkpoint does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from torch.utils.data import DataLoader, IterableDataset
 
 from bertlab.callbacks.bit_fit import BitFit
 from bertlab.callbacks.blocks import Blocks
@@ -21,7 +22,7 @@ from bertlab.callbacks.lr_restarts import LrRestarts
 from bertlab.callbacks.rates import StepFactors
 from bertlab.callbacks.staged_unfreezing import StagedUnfreezing
 from bertlab.callbacks.strategy import AtStep, EachCycle, EachEpoch, EachStage, Run, Strategy, TrainingPass
-from tests.callbacks.tiny import StepLog, Timeline, TinyData, TinyTask, fit
+from tests.callbacks.tiny import StepLog, Timeline, TinyBatch, TinyData, TinyTask, fit
 
 
 class GradualUnfreeze(Strategy):
@@ -251,6 +252,30 @@ def test_a_strategy_that_says_nothing(tmp_path: Path) -> None:
 def test_endless_training(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"how long training is: set trainer.max_epochs"):
         fit([GradualUnfreeze()], tmp_path, epochs=-1)
+
+
+class Stream(IterableDataset[TinyBatch]):
+    """Micro-batches that do not say how many there are."""
+
+    def __iter__(self) -> Iterator[TinyBatch]:
+        return (TinyBatch(number) for number in range(6))
+
+
+class Endless(TinyData):
+    def train_dataloader(self) -> Any:
+        return DataLoader(Stream(), batch_size=None)
+
+
+def test_a_stream_without_a_length(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"epochs": None, "max_steps": 12}
+    with pytest.raises(ValueError, match=r"how long an epoch is.* set trainer.limit_train_batches"):
+        fit([BiasesOnly()], tmp_path, data=Endless(), **common)
+    log, plain = StepLog(), StepLog()
+    common |= {"data": Endless(), "limit_train_batches": 6, "callbacks": (log,)}
+    fit([StagedUnfreezing(stage_epochs=0.5)], tmp_path, **common)
+    fit([StagedUnfreezing(stage_epochs=0.5)], tmp_path, callbacks=(plain,), epochs=2)
+    assert [step["trained"] for step in log.steps] == [step["trained"] for step in plain.steps]
+    assert len({len(step["trained"]) for step in log.steps}) == 4
 
 
 def test_an_end_in_steps_alone(tmp_path: Path) -> None:
