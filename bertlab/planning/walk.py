@@ -174,7 +174,8 @@ class Walk:
         if self.standpoint.validates_by_time:
             yield "trainer.val_check_interval is a time, so nobody knows at which steps validations come"
         if self.strategies is not None and (keeping := self.strategies.keeping_copies()):
-            yield f"the memory is without the copies of the weights that {' and '.join(keeping)} keep{'s'[len(keeping) > 1 :]}"
+            keep = "keep" if len(keeping) > 1 else "keeps"
+            yield f"the memory is without the copies of the weights that {' and '.join(keeping)} {keep}"
         if self.strategies is not None and self.timed.count:
             yield from self.strategies.untimed()
         steps = self.standpoint.total_steps - self.standpoint.first
