@@ -32,7 +32,7 @@ test: install
 	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m "not slow and not gpu and not tensorflow $$ray"
 
 test-slow: install
-	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n auto -m slow
 
 # Installs Ray, 80 MB to download.
 test-ray: install
