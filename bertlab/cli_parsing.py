@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from bertlab.cli_class_change import without_old_defaults
 from bertlab.cli_overlays import UsageError, check_order, files_with, missing_extra
+from bertlab.cli_unknown_key import unknown_key
 from bertlab.tracking.run_choice import forget_run
 
 
@@ -26,8 +27,9 @@ def run_cli(command: Callable[[list[str], ExitStack], object], args: list[str]) 
             command(args, at_end)
         except UsageError as error:
             message = str(error)
-            # What is missing first: jsonargparse calls the file that names it a loop.
-            raise UsageError(f"{missing_extra(error)}{message}{files_with(message, args)}") from error
+            # What matters first: jsonargparse calls a file that names what is missing a loop, and lists all it tried.
+            first = missing_extra(error) or unknown_key(message)
+            raise UsageError(f"{first}{message}{files_with(message, args)}") from error
 
 
 def _quiet() -> None:
