@@ -145,7 +145,7 @@ class LrRestarts(Strategy):
         # A training may go on in another directory, which has no snapshot yet.
         if self._kept == run.stage and trainer.strategy.broadcast(file.exists()):
             return
-        trainer.save_checkpoint(file)
+        trainer.save_checkpoint(file, weights_only=False)
         run.note("snapshot", file=f"checkpoints/{name}")
         self._kept = run.stage
 

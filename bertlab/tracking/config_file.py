@@ -11,7 +11,6 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from bertlab.interfaces import RecordsEvents
 from bertlab.tracking.atomic import atomic_file
 from bertlab.tracking.changed_settings import changed_settings
 
@@ -25,8 +24,7 @@ class ConfigFile(SaveConfigCallback):
     `bertlab fit --config runs/<name>/<version>/config.yaml` runs the same again. A file that is there from
     before (a resumed run) is replaced. Verbs other than fit write config-<verb>.yaml beside it.
 
-    A training that goes on from the checkpoint of a run with other settings than that run had says which, and puts them
-    on the timeline.
+    A training that goes on from the checkpoint of a run with other settings than that run had says which.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,12 +62,6 @@ class ConfigFile(SaveConfigCallback):
             f"training goes on with other settings than it had: {shown}. What the checkpoint holds is kept; "
             "strategies go on in the stages that they have reached"
         )
-        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-            if isinstance(callback, RecordsEvents):
-                facts = {key: list(values) for key, values in changed.items()}
-                callback.record_event(
-                    trainer.global_step, trainer.current_epoch, "run", "changed_settings", facts
-                )
 
     def _changed(self, trainer: Trainer) -> dict[str, tuple[Any, Any]]:
         """The settings in which a training differs from the run whose checkpoint it goes on from; on rank 0."""

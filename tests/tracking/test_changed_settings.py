@@ -1,4 +1,4 @@
-"""A training that goes on with other settings says which, and the timeline has them."""
+"""A training that goes on with other settings says which."""
 
 from __future__ import annotations
 
@@ -57,19 +57,9 @@ def test_a_resumed_run(in_tmp: Path, recwarn: pytest.WarningsRecorder) -> None:
     (message,) = [str(w.message) for w in recwarn if "other settings" in str(w.message)]
     assert "StagedUnfreezing.spread_fraction: 0.5 → 0.9" in message
     assert "trainer.callbacks.Mixout: (nothing) → there" in message
-    (event,) = [event for event in events(in_tmp) if event["what"] == "changed_settings"]
-    assert event["step"] == known_steps(in_tmp)
-    assert event["facts"] == {
-        "trainer.callbacks.StagedUnfreezing.spread_fraction": [0.5, 0.9],
-        "trainer.callbacks.Mixout": ["", "there"],
-    }
+    assert "max_epochs" not in message  # a longer training is as one that was so long from the beginning
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "runs/run/0/timeline.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def known_steps(folder: Path) -> int:
-    """Optimizer steps of the first epoch: 192 training rows in batches of 16."""
-    return 12
