@@ -107,7 +107,7 @@ class Conductor:
         self._checked = True
         if self.trainer.global_step == 0:  # a trainer that goes on stands later
             for strategy in self.strategies:
-                strategy.begin_anew()
+                strategy.begin_anew(self.module)
         check_platform(self.strategies, self.trainer, self.module)
         for strategy in self.strategies:
             strategy.prepare(self.trainer, self.blocks, self.horizon)

@@ -95,6 +95,10 @@ class PrivateTraining(Strategy):
         self.budget = PrivacyBudget(accounting, delta)
         self._noise = noise_multiplier or 0.0
         self._draw = PoissonDraw(1.0, 1)
+        #: the task whose weights have cost what the account says.
+        self._account_of: LightningModule | None = None
+        #: optimizer steps of the checkpoint that training goes on from.
+        self._resumed_at = 0
         #: steps that the last event on the timeline was about.
         self._told = 0
         #: the parameters that were trained when gradients were last compared.
@@ -130,7 +134,8 @@ class PrivateTraining(Strategy):
                     f"PrivateTraining.target_epsilon: no noise keeps {self.target_epsilon} in {horizon.total_steps} "
                     f"steps that draw {rate:.2%} of the rows each ({error}): take a larger one"
                 ) from error
-        self._check_target(max(0, horizon.total_steps - self.budget.steps))
+        # A trainer takes its step from a checkpoint after this.
+        self._check_target(horizon.total_steps - (self._resumed_at if self.resumed else trainer.global_step))
         if not self.secure:
             rank_zero_warn(
                 "PrivateTraining.secure is false: noise and draws follow from seed_everything, so that ε holds only "
@@ -148,6 +153,33 @@ class PrivateTraining(Strategy):
                 f"{left} steps to come: {self.budget.steps} were taken with a noise of {self._noise:.4g} for a shorter "
                 "training; take as many steps, or a higher target"
             )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep account of this task from now on."""
+        super().on_fit_start(trainer, pl_module)
+        self._account_of = pl_module
+
+    def begin_anew(self, task: LightningModule) -> None:
+        """Be as before any training, but for what the weights of the task have cost already."""
+        account = self.budget.state_dict() if task is self._account_of else {"history": []}
+        super().begin_anew(task)
+        if not self.resumed:
+            self.budget.load_state_dict(account)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take over what weights have cost that come from a checkpoint, also where it is only evaluated."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        if self.resumed:
+            self._resumed_at = checkpoint["global_step"]
+        if self.resumed or state is None:
+            return
+        there = PrivacyBudget(self.accounting, self.delta)
+        there.load_state_dict(state["budget"])
+        if pl_module is not self._account_of or there.steps > self.budget.steps:
+            self.budget, self._account_of = there, pl_module
 
     def apply(self, run: Run) -> None:
         """Clip in each pass, and noise each step."""

@@ -110,8 +110,11 @@ class Staged(Callback):
                 return
             self._trigger = None  # `prepare` may set another `when`
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, task: LightningModule) -> None:
         """Be as before any training, at the first step of one that no checkpoint is taken back for.
+
+        Args:
+            task: that is to be trained, perhaps one that it has trained before.
 
         Raises:
             ValueError: it cannot be told what that was.

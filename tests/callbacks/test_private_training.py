@@ -177,6 +177,43 @@ def test_killed_and_resumed_it_has_spent_the_same(project: Path, tmp_path: Path)
         run(ckpt_path=tmp_path / "step=8.ckpt", max_epochs=3)
 
 
+def test_the_account_is_of_the_weights(project: Path, tmp_path: Path) -> None:
+    """Whoever trains a task goes on with what its weights have cost; other weights begin anew."""
+
+    def train(strategy: PrivateTraining, task: Any) -> int:
+        fit_bert([strategy], tmp_path, project, task=task, max_epochs=1)
+        return strategy.budget.steps
+
+    first, second, third = (plain_task(project) for _ in range(3))
+    strategy = private()
+    _, seen = fit_bert(
+        [strategy],
+        tmp_path,
+        project,
+        task=first,
+        before=(SaveEachStep(),),
+        max_epochs=1,
+        enable_checkpointing=True,
+    )
+    assert strategy.budget.steps == len(seen.losses) == 6
+    assert train(strategy, first) == 12  # another trainer
+    assert train(strategy, second) == 6
+
+    # Weights of a checkpoint that is only evaluated.
+    other, data = private(), bert_data(project)
+    tiny_trainer(tmp_path, callbacks=[other]).validate(
+        third, data, ckpt_path=tmp_path / "step=4.ckpt", weights_only=True, verbose=False
+    )
+    assert train(other, third) == 4 + 6
+    assert train(other, plain_task(project)) == 6
+    keeping = private(noise_multiplier=None, target_epsilon=4.0)
+    train(keeping, third)
+    with pytest.raises(
+        ValueError, match=r"target_epsilon is 4.0, and ε would be .* after the 6 steps to come: 6 were"
+    ):
+        train(keeping, third)
+
+
 def test_nothing_drawn_is_a_step_of_noise_alone(project: Path, tmp_path: Path) -> None:
     class Nothing(TextClassificationData):
         def train_dataloader(self) -> Any:
