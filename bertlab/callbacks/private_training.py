@@ -91,7 +91,8 @@ class PrivateTraining(Strategy):
         if not 0 < delta < 1:
             raise ValueError(f"PrivateTraining.delta takes a number in (0, 1), got {delta}")
         self.target_epsilon, self.noise_multiplier, self.delta = target_epsilon, noise_multiplier, delta
-        self.max_gradient_norm, self.accounting, self.secure = max_gradient_norm, accounting, secure
+        self.max_gradient_norm, self.secure = max_gradient_norm, secure
+        self.accounting: Accounting = accounting
         self.budget = PrivacyBudget(accounting, delta)
         self._noise = noise_multiplier or 0.0
         self._draw = PoissonDraw(1.0, 1)
