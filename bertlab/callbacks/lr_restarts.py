@@ -96,12 +96,12 @@ class LrRestarts(Strategy):
         run.note("restart", cycle=index, steps=length, peak_factor=peak)
 
     def leaves_out(self, run: Run) -> str | None:
-        """Restarts of which none comes, since a cycle is about as long as the training; stages that nobody has."""
-        if isinstance(self.trigger, EachStage) and not self.trigger.has_leader:
-            count = len(self.trigger.starts(run.horizon))
+        """Restarts of which none comes: a cycle is about as long as the training, or nobody has stages or epochs."""
+        follows = isinstance(self.trigger, EachStage) and not self.trigger.has_leader
+        if follows and not self.trigger.starts(run.horizon):
             return (
-                "at: stage, and no strategy of this run unfreezes in stages (StagedUnfreezing), so that it restarts "
-                + (f"with each epoch, {count} times" if count else "never, since there is one epoch")
+                "at: stage, and no strategy of this run unfreezes in stages (StagedUnfreezing); it would restart with "
+                "each epoch, and there is one: never"
             )
         length, total = self._sole_cycle(run.horizon), run.horizon.total_steps
         if length is None:
