@@ -105,10 +105,10 @@ class Conductor:
         if self._checked:
             return
         self._checked = True
+        check_platform(self.strategies, self.trainer, self.module)
         if self.trainer.global_step == 0:  # a trainer that goes on stands later
             for strategy in self.strategies:
                 strategy.begin_anew(self.module)
-        check_platform(self.strategies, self.trainer, self.module)
         for strategy in self.strategies:
             strategy.prepare(self.trainer, self.blocks, self.horizon)
         bind_followers(self.strategies, claims_of(self.strategies, self.module))
